@@ -1,0 +1,1 @@
+"""The control plane: one typed contract over a unix socket."""

@@ -1,0 +1,65 @@
+"""Composition roots: each part of the appliance is put together here, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance import catalog
+from appliance.settings import Settings
+
+home_option = click.option(
+    "--home", type=click.Path(path_type=Path), default=None, help="State folder. Default: ./.inferfly or INFERFLY_HOME."
+)
+
+
+@click.command()
+@home_option
+def up(home: Path | None) -> None:
+    """Run everything in the foreground: gateway, control and engines. Ctrl-C drains and stops."""
+    from appliance import up as foreground
+
+    settings = Settings.load(home)
+    foreground.run(settings, catalog.load(settings.models))
+
+
+@click.command()
+@home_option
+def gateway(home: Path | None) -> None:
+    """Run the gateway: the OpenAI-compatible API. Started by `inferfly up` or systemd."""
+    from appliance.gateway import server
+
+    server.run(Settings.load(home))
+
+
+@click.command()
+@home_option
+def control(home: Path | None) -> None:
+    """Run the control plane. Started by `inferfly up` or systemd."""
+    from appliance.admin import server
+
+    settings = Settings.load(home)
+    server.run(settings, catalog.load(settings.models))
+
+
+@click.command()
+@click.argument("name")
+@home_option
+def engine(name: str, home: Path | None) -> None:
+    """Run the engine NAME and watch over it. Started by `inferfly up` or systemd."""
+    from appliance.engine import runner
+
+    settings = Settings.load(home)
+    runner.run(settings, catalog.load(settings.models), name)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+def check(path: Path | None) -> None:
+    """Validate models.yaml and explain every fault by model, field and fix."""
+    path = path or Settings.load().models
+    found = catalog.load(path)
+    click.echo(f"{path}: valid, {len(found.models)} model(s).")
+    for model in found.models:
+        click.echo(f"  {model.name}  {', '.join(model.endpoints)}  replicas {model.replicas}")

@@ -1,0 +1,1 @@
+"""vLLM as a process: launch, watch, stop; never imported."""

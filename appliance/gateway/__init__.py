@@ -1,0 +1,1 @@
+"""The request path: one request is one straight line through these files."""

@@ -1,0 +1,1 @@
+"""The controls that keep content from persisting or leaking."""
