@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 TokenCounts = Literal["exact", "partial", "interrupted"]
 """How a ledger row knows its token counts.
@@ -65,8 +65,7 @@ class Usage:
     completion_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
+class LedgerRow(NamedTuple):
     """One admitted request, as it stands in `usage.db`. Times are milliseconds since the epoch.
 
     Latencies are milliseconds but `latency_itl_mean_us`, the mean gap between streamed events in microseconds.
@@ -88,3 +87,29 @@ class LedgerRow:
     rl_requests_used: int
     rl_tokens_used: int
     api_key_id: str
+
+
+class Reservation(NamedTuple):
+    """An admitted request: held from `admit` until `charge` settles it."""
+
+    slot: int
+    """Its place in the journal."""
+    request_id: str
+    caller: Caller
+    call: Call
+    ts_start_ms: int
+    started_ns: int
+    """Monotonic nanoseconds, for latencies."""
+
+
+class Outcome(NamedTuple):
+    """How an admitted request ended."""
+
+    status: int
+    """HTTP status as the caller saw it; 499 if it left early; the error's, if a stream ended with an error event."""
+    usage: bytes
+    """The engine's last `usage` object, as JSON; empty if there was none."""
+    counts: TokenCounts
+    first_ns: int
+    """Monotonic time of the first event of a stream; 0 if there was none."""
+    last_ns: int

@@ -29,10 +29,14 @@ class RequestError(InferflyError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "server_error"
-    message: ClassVar[str] = "The request failed inside the appliance. Try again; if it persists, tell the operator."
+    message: ClassVar[str] = (
+        "The request failed inside the appliance. Try again; if it persists, tell the operator."
+    )
     retry_after_seconds: ClassVar[int | None] = None
 
-    def __init__(self, message: str | None = None, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, code: str | None = None
+    ) -> None:
         super().__init__(message or self.message)
         self.param = param
         self.reason = code or self.code
@@ -71,6 +75,15 @@ class WrongMethod(RequestError):
     code = "method_not_allowed"
     type = "invalid_request_error"
     message = "This address does not take this HTTP method."
+
+
+class ClientGone(RequestError):
+    """The caller hung up before its request was whole. Nobody reads this answer."""
+
+    status = 400
+    code = "client_gone"
+    type = "invalid_request_error"
+    message = "The connection closed before the request was complete."
 
 
 class BodyTooSlow(RequestError):

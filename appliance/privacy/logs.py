@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Any, Final
 
-_SLUG = re.compile(r"^[a-z0-9][a-z0-9._:-]{0,63}$")
+_SLUG = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}")
 
 FIELDS: Final[dict[str, type]] = {
     "part": str,
@@ -64,7 +64,7 @@ class AllowListFormatter(logging.Formatter):
 
 def _allowed(name: str, value: object) -> str | float:
     kind = FIELDS.get(name)
-    if kind is str and isinstance(value, str) and _SLUG.match(value):
+    if kind is str and isinstance(value, str) and _SLUG.fullmatch(value):
         return value
     if kind in (int, float) and isinstance(value, (int, float)):
         return value
@@ -74,18 +74,19 @@ def _allowed(name: str, value: object) -> str | float:
 def _anonymous(record: logging.LogRecord) -> dict[str, Any]:
     line: dict[str, Any] = {
         "event": "library_message",
-        "logger": str(record.name)[:64],
-        "place": f"{record.module}:{record.lineno}"[:64],
+        "logger": _identifier(record.name),
+        "place": _identifier(f"{record.module}:{record.lineno}"),
     }
     if record.exc_info and record.exc_info[0] is not None:
-        line["error"] = record.exc_info[0].__name__
+        line["error"] = _identifier(record.exc_info[0].__name__)
     return line
 
 
 def install(part: str) -> None:
     """Make this formatter the process's only way to write about itself, on stderr.
 
-    Replaces every handler of every logger, warnings and all four hooks that print tracebacks. Call it first.
+    Replaces every handler of every logger, warnings and the three hooks that print tracebacks. Call it first.
+    The fourth such hook belongs to each event loop: give it `loop_exception`.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(AllowListFormatter())
@@ -106,13 +107,14 @@ def install(part: str) -> None:
 
 def loop_exception(_loop: object, context: dict[str, Any]) -> None:
     """asyncio's exception handler: the type of what was lost, nothing of its text."""
-    error = context.get("exception")
-    log("task_failed", error=_type_name(type(error)) if error else "none")
+    error: object = context.get("exception")
+    log("task_failed", error=_identifier(type(error).__name__) if error else "none")
 
 
 def _crash(part: str, kind: type[BaseException] | None) -> None:
-    log("crashed", part=part, error=_type_name(kind) if kind else "none")
+    log("crashed", part=part, error=_identifier(kind.__name__) if kind else "none")
 
 
-def _type_name(kind: type[BaseException]) -> str:
-    return re.sub(r"[^a-z0-9._:-]", "-", kind.__name__.lower())[:64]
+def _identifier(name: str) -> str:
+    """A name from the code, made to fit where only identifiers of ours may stand."""
+    return re.sub(r"[^a-z0-9._:-]", "-", name.lower()).lstrip("._:-")[:64] or "none"
