@@ -26,12 +26,15 @@ COMMANDS = {
 }
 """Verb -> where its click command is. Loaded when asked for, so that each verb starts in a blink."""
 
+EXIT_DEFECT = 70
+"""EX_SOFTWARE of sysexits.h."""
+
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name].split(":")
@@ -47,10 +50,22 @@ def cli() -> None:
 def main() -> None:
     """Entry point. Every named failure becomes one message on stderr and its exit code; none a traceback."""
     try:
-        cli()
+        cli(prog_name="inferfly")
     except InferflyError as error:
         click.echo(f"inferfly: {error}", err=True)
         sys.exit(error.exit_code if isinstance(error, OperatorError) else 1)
+    except Exception as error:  # noqa: BLE001  # the last resort: a traceback could quote what it must not
+        click.echo(f"inferfly: This is a defect of ours: {_where(error)}. Please report it.", err=True)
+        sys.exit(EXIT_DEFECT)
+
+
+def _where(error: BaseException) -> str:
+    """Type and place of an error, never its text."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}{place}"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ from appliance import catalog
 from appliance.settings import Settings
 
 home_option = click.option(
-    "--home", type=click.Path(path_type=Path), default=None, help="State folder. Default: ./.inferfly or INFERFLY_HOME."
+    "--home",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="State folder. Default: ./.inferfly or INFERFLY_HOME.",
 )
 
 
@@ -56,10 +59,14 @@ def engine(name: str, home: Path | None) -> None:
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path), required=False)
-def check(path: Path | None) -> None:
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of models.yaml instead.")
+def check(path: Path | None, *, schema: bool) -> None:
     """Validate models.yaml and explain every fault by model, field and fix."""
+    if schema:
+        click.echo(catalog.json_schema(), nl=False)
+        return
     path = path or Settings.load().models
     found = catalog.load(path)
-    click.echo(f"{path}: valid, {len(found.models)} model(s).")
+    click.echo(f"{path}: valid. Models:")
     for model in found.models:
-        click.echo(f"  {model.name}  {', '.join(model.endpoints)}  replicas {model.replicas}")
+        click.echo(f"  {model.name}: {', '.join(model.endpoints)}; replicas: {model.replicas}")

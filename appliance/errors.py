@@ -189,6 +189,18 @@ class EnvironmentBroken(OperatorError):
     exit_code = 69
 
 
+class EngineFailed(OperatorError):
+    """vLLM did not start, died or hung; another try may go better."""
+
+    exit_code = 70
+
+
+class EngineUnusable(EngineFailed):
+    """vLLM refuses these weights or options, and always will."""
+
+    exit_code = 78
+
+
 class AlreadyRunning(OperatorError):
     """Another appliance runs on this state folder, or its port is taken."""
 

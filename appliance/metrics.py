@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4"
+"""Litestar adds the charset."""
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -12,7 +13,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 class ModelMetrics:
     """The instruments of one model, their labelled children kept: looking one up costs more than using it."""
 
-    __slots__ = ("completion_tokens", "by_status", "duration", "prompt_tokens", "ttft", "_requests", "_model")
+    __slots__ = ("_model", "_requests", "by_status", "completion_tokens", "duration", "prompt_tokens", "ttft")
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self.prompt_tokens = metrics.tokens.labels(model, "prompt")

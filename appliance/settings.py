@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -9,35 +10,41 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from appliance.errors import SettingsError
 
-SOCKET_PATH_BYTES_MAX = 107
-"""Linux keeps a unix socket's path in 108 bytes, the last one zero (unix(7))."""
+ENV_PREFIX = "INFERFLY_"
 
 
 class Settings(BaseSettings):
     """Read once, in `app.py`, from `INFERFLY_*` variables. Every default is the safe one."""
 
-    model_config = SettingsConfigDict(env_prefix="INFERFLY_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
 
     home: Path = Path(".inferfly")
     """Folder of all state, mode 0700."""
     models: Path = Path("models.yaml")
     """The models this box serves."""
     host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
+    port: int = Field(default=8080, ge=0, le=65535)
     """0 takes a free port."""
     engine_python: Path | None = None
     """Python of the engine's environment; by default `engine/current/bin/python` under `home`."""
 
-    body_bytes_max: int = Field(8 * 1024 * 1024, ge=1024)
-    body_seconds_max: float = Field(30, gt=0)
-    open_requests_max: int = Field(2048, ge=1, le=65536)
+    body_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024)
+    body_seconds_max: float = Field(default=30, gt=0)
+    open_requests_max: int = Field(default=2048, ge=1, le=65536)
     """Requests in flight in the whole gateway; beyond it, 503."""
-    drain_seconds_max: float = Field(20, ge=0)
+    drain_seconds_max: float = Field(default=20, ge=0)
     """How long a stopping gateway lets open streams run."""
-    engine_start_seconds_max: float = Field(600, gt=0)
-    engine_stall_seconds_max: float = Field(60, gt=0)
+    engine_start_seconds_max: float = Field(default=600, gt=0)
+    engine_stall_seconds_max: float = Field(default=60, gt=0)
     """No token for this long while requests run: the engine is hung and is restarted."""
-    engine_restarts_max: int = Field(5, ge=0)
+    engine_restarts_max: int = Field(default=5, ge=0)
     """Restarts in a row without ever becoming ready, before an engine is left failed."""
 
     @property
@@ -59,8 +66,12 @@ class Settings(BaseSettings):
 
     @property
     def run(self) -> Path:
-        """Sockets and engines' private folders; emptied at each start."""
-        return self.home / "run"
+        """Sockets and engines' private folders; made anew at each start, short enough for sockets.
+
+        `run` under `home`, or the folder that it links to where `home` has a long path (`up/run_folder.py`).
+        """
+        run = self.home / "run"
+        return run.readlink() if run.is_symlink() else run
 
     @property
     def control_socket(self) -> Path:
@@ -84,21 +95,20 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, home: Path | None = None) -> Settings:
         """Read the environment; `home` given on the command line wins. Paths come back absolute."""
+        names = {name.removeprefix(ENV_PREFIX) for name in os.environ if name.startswith(ENV_PREFIX)}
+        if unknown := sorted(names - {field.upper() for field in cls.model_fields}):
+            raise SettingsError(
+                f"These settings are not known: {', '.join(ENV_PREFIX + name for name in unknown)}.",
+                fix="Correct or unset these environment variables.",
+            )
         try:
             settings = cls() if home is None else cls(home=home)
         except ValidationError as error:
-            names = ", ".join(sorted({f"INFERFLY_{str(part['loc'][0]).upper()}" for part in error.errors()}))
+            wrong = sorted({f"{ENV_PREFIX}{str(fault['loc'][0]).upper()}" for fault in error.errors()})
             raise SettingsError(
-                f"These settings are not valid: {names}.", fix="Correct or unset these environment variables."
+                f"These settings are not valid: {', '.join(wrong)}.",
+                fix="Correct or unset these environment variables.",
             ) from None
-        settings = settings.model_copy(
+        return settings.model_copy(
             update={"home": settings.home.absolute(), "models": settings.models.absolute()}
         )
-        longest = len(bytes(settings.engine_socket("x" * 40)))
-        if longest > SOCKET_PATH_BYTES_MAX:
-            raise SettingsError(
-                f"The state folder's path is too long by {longest - SOCKET_PATH_BYTES_MAX} bytes.",
-                why="Linux limits the path of a unix socket to 107 bytes.",
-                fix="Set INFERFLY_HOME to a shorter path.",
-            )
-        return settings

@@ -36,7 +36,18 @@ class Sink(Protocol):
 class Connection(asyncio.Protocol):
     """One connection, for one request at a time. Given back to its pool only after a whole, clean answer."""
 
-    __slots__ = ("_body_left", "_chunked", "_head_done", "_keep", "_pool", "_rest", "_sink", "idle_since", "transport")
+    __slots__ = (
+        "_body_left",
+        "_chunked",
+        "_head_done",
+        "_keep",
+        "_paused",
+        "_pool",
+        "_rest",
+        "_sink",
+        "idle_since",
+        "transport",
+    )
 
     def __init__(self, pool: EnginePool) -> None:
         self._pool = pool
@@ -44,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._head_done = self._chunked = False
         self._keep = True
+        self._paused = False
         self._body_left = 0
         self.idle_since = 0.0
 
@@ -59,9 +71,12 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
     def pause(self) -> None:
+        """Leave what comes in the socket. What has been read already still goes to the sink."""
+        self._paused = True
         self.transport.pause_reading()
 
     def resume(self) -> None:
+        self._paused = False
         self.transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -103,16 +118,19 @@ class Connection(asyncio.Protocol):
         head = data[:end].lower()
         if not head.startswith(b"http/1.1 "):
             raise ValueError("not HTTP/1.1")
-        status = int(head[9:12])
-        length = _header(head, b"\r\ncontent-length:")
-        self._chunked = length is None
-        if self._chunked and b"\r\ntransfer-encoding: chunked" not in head:
-            raise ValueError("an answer without length or chunks")
-        self._body_left = int(length) if length is not None else 0
+        if not head[9:12].isdigit() or head[12:13] not in (b" ", b"\r", b""):
+            raise ValueError("no status")
+        lengths = _headers(head, b"content-length")
+        codings = _headers(head, b"transfer-encoding")
+        self._chunked = not lengths and codings == [b"chunked"]
+        if not self._chunked:
+            if len(lengths) != 1 or not lengths[0].isdigit() or codings:
+                raise ValueError("an answer without one length or chunks")
+            self._body_left = int(lengths[0])
         self._keep = b"\r\nconnection: close" not in head
         self._head_done = True
         assert self._sink is not None
-        self._sink.on_head(status)
+        self._sink.on_head(int(head[9:12]))
         return data[end + 4 :]
 
     def _read_chunks(self, data: bytes) -> None:
@@ -130,7 +148,10 @@ class Connection(asyncio.Protocol):
                 raise ValueError("chunk too large")
             if end + 2 > size:
                 break
+            if data[end : end + 2] != b"\r\n":
+                raise ValueError("no line end behind a chunk")
             if not length:
+                self._keep = self._keep and size == end + 2
                 self._end()
                 return
             sink.on_data(data[start:end])
@@ -138,17 +159,18 @@ class Connection(asyncio.Protocol):
         self._rest = data[at:] if at else data
 
     def _read_counted(self, data: bytes) -> None:
-        assert self._sink is not None
         self._body_left -= len(data)
         if self._body_left < 0:
             raise ValueError("more body than announced")
-        if data:
+        if data and self._sink is not None:
             self._sink.on_data(data)
-        if not self._body_left:
+        if not self._body_left and self._sink is not None:
             self._end()
 
     def _end(self) -> None:
         sink, self._sink = self._sink, None
+        if self._paused:
+            self.resume()
         if self._keep:
             self._pool.give_back(self)
         else:
@@ -157,12 +179,10 @@ class Connection(asyncio.Protocol):
             sink.on_end()
 
 
-def _header(head: bytes, name: bytes) -> bytes | None:
-    at = head.find(name)
-    if at < 0:
-        return None
-    end = head.find(b"\r\n", at + len(name))
-    return head[at + len(name) : end if end >= 0 else len(head)].strip()
+def _headers(head: bytes, name: bytes) -> list[bytes]:
+    """All values of a header, of a head in lower case."""
+    lines = head.split(b"\r\n" + name + b":")[1:]
+    return [line.partition(b"\r\n")[0].strip() for line in lines]
 
 
 class EnginePool:
@@ -235,5 +255,3 @@ class EngineClient:
 
     def close(self) -> None:
         self.keep_only(set())
-
-

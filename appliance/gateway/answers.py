@@ -52,8 +52,11 @@ def refusal_of(status: int, body: bytes) -> RequestError:
         return EngineFault()
     if any(words in body for words in _TOO_LONG):
         return BadRequest(
-            "Prompt and answer together are longer than the model's context. Shorten the messages or ask for fewer tokens.",
+            "Prompt and answer together are longer than the model's context. "
+            "Shorten the messages or ask for fewer tokens.",
             param="messages",
             code="context_length_exceeded",
         )
-    return BadRequest("The model does not accept this combination of fields and values.", code="invalid_request")
+    return BadRequest(
+        "The model does not accept this combination of fields and values.", code="invalid_request"
+    )

@@ -6,9 +6,9 @@ import hmac
 from collections.abc import Iterable, Mapping
 
 from appliance import apikey
+from appliance.clock import now_ms
 from appliance.domain import Caller
 from appliance.errors import InvalidKey
-from appliance.clock import now_ms
 from appliance.store.registry import KeyRecord
 
 _NOBODY = KeyRecord(key_id="0" * 10, account_id="", sha256=bytes(32), expires_at_ms=0)

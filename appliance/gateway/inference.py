@@ -52,27 +52,31 @@ class Gateway:
         body = await requests.read_body(receive, self.body_bytes_max, self.body_seconds_max)
         call, content = endpoint.parse(body)
         policy.permit(call, self.table.models)
-        salt = policy.cache_salt(caller, call)
+        for_engine = content.for_engine(policy.cache_salt(caller, call))
         reservation = self.admission.admit(caller, call)
-        await self._answer(endpoint, reservation, content.for_engine(salt), receive, send)
+        await self._answer(endpoint, reservation, for_engine, receive, send)
 
     async def _answer(
         self, endpoint: Endpoint, reservation: Reservation, body: bytes, receive: Receive, send: Send
     ) -> None:
         call = reservation.call
-        relay = Relay(send, reservation.request_id, call, lambda usage: self.journal.note(reservation.slot, usage))
+        relay = Relay(
+            send, reservation.request_id, call, lambda usage: self.journal.note(reservation.slot, usage)
+        )
         try:
             with self.routing.choose(call, self.table.engines) as engine:
                 connection = await self.engines.open_stream(engine.socket, endpoint.engine_path, body, relay)
                 await relay.run(connection, receive)
         except RequestError as error:
             relay.fail(error)
+            await relay.finish(receive)
         except asyncio.CancelledError:
             relay.fail(ShuttingDown())
             raise
         except Exception as error:  # noqa: BLE001  # a bug of ours ends this request only, and quotes nothing of it
             log("request_failed", error=type(error).__name__.lower()[:64])
             relay.fail(RequestError())
+            await relay.finish(receive)
         finally:
             relay.close()
             self.admission.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import secrets
@@ -28,6 +29,10 @@ def cache_salt(caller: Caller, call: Call) -> str:
 
     Whatever the caller sends under that name is refused by the schema.
     """
-    tenant = f"{caller.account_id}\0{call.model}".encode()
-    digest = hmac.digest(_SALT_KEY, tenant, hashlib.sha256)
+    return _salt(caller.account_id, call.model)
+
+
+@functools.lru_cache(maxsize=4096)
+def _salt(account_id: str, model: str) -> str:
+    digest = hmac.digest(_SALT_KEY, f"{account_id}\0{model}".encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

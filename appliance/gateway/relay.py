@@ -17,6 +17,8 @@ from appliance.gateway.asgi import Message, Receive, Send
 
 ERROR_BYTES_MAX = 64 * 1024
 EVENT_BYTES_MAX = 16 * 1024 * 1024
+STALL_SECONDS_MAX = 30.0
+"""A caller that takes nothing for this long is gone: it must not hold an engine and a slot for ever."""
 HUNG_UP = 499
 """What the ledger says of a caller that left before the end (nginx's number; no standard has one)."""
 
@@ -24,6 +26,7 @@ _USAGE = b'"usage":{'
 _AT_OBJECT = len(_USAGE) - 1
 _ERROR = b'data: {"error"'
 _DONE = b"data: [DONE]\n\n"
+"""The last event of a stream. SDKs hang up when they have read it, often before the body's own end."""
 _NO_CHOICES = b'"choices":[]'
 
 
@@ -50,9 +53,11 @@ class Relay:
         "_send",
         "_show_total",
         "_size",
+        "_stall_seconds_max",
         "_started",
         "_status",
         "_stream",
+        "_told_done",
         "_usage",
         "_writer",
     )
@@ -63,11 +68,13 @@ class Relay:
         request_id: str,
         call: Call,
         note: Callable[[bytes], None],
+        stall_seconds_max: float = STALL_SECONDS_MAX,
     ) -> None:
         """`note` keeps the engine's running usage where a kill of this process can't lose it."""
         self._send = send
         self._request_id = request_id
         self._note = note
+        self._stall_seconds_max = stall_seconds_max
         self._stream = call.stream
         self._show_total = call.include_usage
         self._hide_usage = not call.continuous_usage
@@ -84,14 +91,19 @@ class Relay:
         self._counts: TokenCounts = "partial"
         self._first_ns = self._last_ns = 0
         self._ended = False
+        self._told_done = False
 
     async def run(self, connection: Connection, receive: Receive) -> None:
         """Wait until the answer is out or the caller has hung up."""
         self._connection = connection
-        while not self._ended or self._outbox:
+        await self.finish(receive)
+
+    async def finish(self, receive: Receive) -> None:
+        """Wait until what there is to say is out or the caller has hung up."""
+        while not self._ended or self._writer is not None:
             if (await receive())["type"] == "http.disconnect":
                 break
-        if not self._ended:
+        if self._writer is not None or not (self._ended or self._told_done):
             self._status = HUNG_UP
 
     def outcome(self) -> Outcome:
@@ -100,8 +112,7 @@ class Relay:
 
     def close(self) -> None:
         """Let go of the engine, which aborts the request if it still runs."""
-        if self._connection is not None and not self._ended:
-            self._connection.cut()
+        self._cut()
         if self._writer is not None:
             self._writer.cancel()
 
@@ -111,8 +122,7 @@ class Relay:
             return
         self._ended = True
         self._status = error.status
-        if self._connection is not None:
-            self._connection.cut()
+        self._cut()
         if self._started:
             self._put({"type": "http.response.body", "body": answers.error_event(error), "more_body": False})
             return
@@ -130,7 +140,7 @@ class Relay:
     def on_data(self, data: bytes) -> None:
         if not self._started:
             self._collect(data)
-        elif self._carry or data.find(b"\n\n") != len(data) - 2:
+        elif self._carry or data.find(b"\n\n") != len(data) - 2 or len(data) < 2:
             self._split(data)
         else:
             self._event(data)
@@ -138,7 +148,10 @@ class Relay:
     def on_end(self) -> None:
         if self._ended:
             return
-        if self._started:
+        self._connection = None
+        if self._carry:
+            self.fail(EngineLost())
+        elif self._started:
             self._finish_stream()
         elif self._status == 200:
             self._finish_whole(b"".join(self._pieces))
@@ -160,9 +173,7 @@ class Relay:
                 return
         else:
             start = at + _AT_OBJECT
-            end = event.find(b"}", start) + 1
-            if event.find(b"{", start + 1, end) >= 0:
-                end = _object_end(event, start)
+            end = _object_end(event, start)
             self._usage = usage = event[start:end]
             self._note(usage)
             if event.find(_NO_CHOICES, 0, at) >= 0:
@@ -171,6 +182,7 @@ class Relay:
                     return
             elif self._hide_usage:
                 event = event[: at - 1] + event[end:]
+        self._told_done = event == _DONE
         self._last_ns = now = time.monotonic_ns()
         if not self._first_ns:
             self._first_ns = now
@@ -201,6 +213,7 @@ class Relay:
         if at >= 0:
             start = at + _AT_OBJECT
             self._usage = body[start : _object_end(body, start)]
+            self._note(self._usage)
             self._counts = "exact"
         self._respond(200, [*answers.JSON, (b"x-request-id", self._request_id.encode())], body)
 
@@ -227,29 +240,41 @@ class Relay:
 
     async def _catch_up(self, sending: Coroutine[Any, Any, None], waits_for: object) -> None:
         """Finish a `send` that had to wait for the caller, then what piled up behind it, then read on."""
-        await _resume(sending, waits_for)
-        while self._outbox:
-            await self._send(self._outbox.popleft())
+        now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self._stall_seconds_max) as limit:
+                await _resume(sending, waits_for)
+                while self._outbox:
+                    limit.reschedule(now() + self._stall_seconds_max)
+                    await self._send(self._outbox.popleft())
+        except Exception:  # noqa: BLE001  # as in `_put`; also a caller that takes nothing any more
+            self._abandon()
+            return
         self._writer = None
-        if self._connection is not None and not self._ended:
+        if self._connection is not None:
             self._connection.resume()
 
+    def _cut(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.cut()
+
     def _abandon(self) -> None:
+        """The caller can't be reached any more."""
+        self._ended = True
+        self._status = HUNG_UP
         if self._owner is not None:
             self._owner.cancel()
 
 
 def _object_end(data: bytes, start: int) -> int:
     """Index just behind the JSON object that begins at `start` and holds no strings with braces."""
-    depth = 0
-    for index in range(start, len(data)):
-        if data[index] == 0x7B:
-            depth += 1
-        elif data[index] == 0x7D:
-            depth -= 1
-            if not depth:
-                return index + 1
-    return len(data)
+    end = data.find(b"}", start)
+    nested = data.find(b"{", start + 1, end)
+    while nested >= 0 and end >= 0:
+        end = data.find(b"}", end + 1)
+        nested = data.find(b"{", nested + 1, end)
+    return end + 1 if end >= 0 else len(data)
 
 
 @types.coroutine

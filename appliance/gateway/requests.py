@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+
 from appliance.errors import BadRequest, BodyTooLarge, BodyTooSlow, ClientGone, WrongMediaType, WrongMethod
 from appliance.gateway.asgi import Receive, Scope
 
@@ -30,9 +31,14 @@ async def read_body(receive: Receive, bytes_max: int, seconds_max: float) -> byt
     try:
         async with asyncio.timeout(seconds_max):
             message = await receive()
-            if message["type"] == "http.request" and not message["more_body"] and len(message["body"]) <= bytes_max:
+            if (
+                message["type"] == "http.request"
+                and not message["more_body"]
+                and len(message["body"]) <= bytes_max
+            ):
                 return message["body"]
-            pieces, size = [], 0
+            pieces: list[bytes] = []
+            size = 0
             while True:
                 if message["type"] == "http.disconnect":
                     raise ClientGone

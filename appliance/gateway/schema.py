@@ -28,6 +28,9 @@ Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 TokenId = Annotated[int, Meta(ge=0, le=10_000_000)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
+_DROPPED = msgspec.Raw()
+"""What is accepted and not sent on: any JSON, of which nothing is built."""
+
 
 class _Part(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Base of everything nested: what is None or left out isn't sent on."""
@@ -67,11 +70,11 @@ class Assistant(_Part, tag="assistant", tag_field="role"):
     name: Name | None = None
     tool_calls: list[ToolCall] | None = None
     refusal: Text | None = None
-    annotations: Any = None
+    annotations: msgspec.Raw = _DROPPED
     audio: None = None
     function_call: None = None
-    reasoning: Any = None
-    reasoning_content: Any = None
+    reasoning: msgspec.Raw = _DROPPED
+    reasoning_content: msgspec.Raw = _DROPPED
 
 
 class ToolResult(_Part, tag="tool", tag_field="role"):
@@ -152,13 +155,13 @@ class _Sampling(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=
 
     cache_salt: None = None
 
-    user: Any = None
-    metadata: Any = None
-    service_tier: Any = None
-    store: Any = None
-    safety_identifier: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_retention: Any = None
+    user: msgspec.Raw = _DROPPED
+    metadata: msgspec.Raw = _DROPPED
+    service_tier: msgspec.Raw = _DROPPED
+    store: msgspec.Raw = _DROPPED
+    safety_identifier: msgspec.Raw = _DROPPED
+    prompt_cache_key: msgspec.Raw = _DROPPED
+    prompt_cache_retention: msgspec.Raw = _DROPPED
 
     def call(self, endpoint: Literal["chat", "completions"]) -> Call:
         options = self.stream_options
@@ -172,10 +175,13 @@ class _Sampling(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=
 
     def encode(self, cache_salt: str) -> bytes:
         """JSON for the engine: what means nothing there is dropped, running usage is always asked for."""
-        self.user = self.metadata = self.service_tier = self.store = None
-        self.safety_identifier = self.prompt_cache_key = self.prompt_cache_retention = None
+        self.user = self.metadata = self.service_tier = self.store = _DROPPED
+        self.safety_identifier = self.prompt_cache_key = self.prompt_cache_retention = _DROPPED
         self.stream_options = _ALL_USAGE if self.stream else None
-        body = _encoder.encode(self)
+        try:
+            body = _encoder.encode(self)
+        except RecursionError:
+            raise BadRequest("The body is nested too deeply.", code="invalid_json") from None
         return b'%b,"cache_salt":"%b"}' % (body[:-1], cache_salt.encode())
 
 
@@ -192,13 +198,13 @@ class ChatBody(_Sampling, kw_only=True):
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
-    modalities: Any = None
-    prediction: Any = None
-    reasoning_effort: Any = None
-    verbosity: Any = None
+    modalities: msgspec.Raw = _DROPPED
+    prediction: msgspec.Raw = _DROPPED
+    reasoning_effort: msgspec.Raw = _DROPPED
+    verbosity: msgspec.Raw = _DROPPED
 
     def encode(self, cache_salt: str) -> bytes:
-        self.modalities = self.prediction = self.reasoning_effort = self.verbosity = None
+        self.modalities = self.prediction = self.reasoning_effort = self.verbosity = _DROPPED
         self.messages = [_for_engine(message) for message in self.messages]
         return super().encode(cache_salt)
 
@@ -247,7 +253,7 @@ def _for_engine(message: Message) -> Message:
     if type(message) is Developer:
         return System(content=message.content, name=message.name)
     if type(message) is Assistant:
-        message.annotations = message.reasoning = message.reasoning_content = None
+        message.annotations = message.reasoning = message.reasoning_content = _DROPPED
     return message
 
 
@@ -273,5 +279,7 @@ def _refusal(error: Exception) -> BadRequest:
         return BadRequest(f"{where} is not supported here. Remove it.", param=param, code="unsupported_field")
     for shape in (_TYPES, _MISSING):
         if kept := shape.match(text):
-            return BadRequest(f"{where}: {kept[0][0].lower()}{kept[0][1:]}.", param=param, code="invalid_value")
+            return BadRequest(
+                f"{where}: {kept[0][0].lower()}{kept[0][1:]}.", param=param, code="invalid_value"
+            )
     return BadRequest(f"{where} has a value that is not allowed.", param=param, code="invalid_value")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ POLL_SECONDS = 0.1
 """How soon a new key, a revoked one or an engine's new state is known here."""
 LEDGER_SECONDS_MAX = 10.0
 BACKLOG = 4096
+FILES_SPARE = 512
+"""Descriptors beyond the two that each open request takes: idle connections, databases, listeners."""
 
 
 def run(settings: Settings) -> None:
@@ -41,9 +44,10 @@ def run(settings: Settings) -> None:
     setproctitle("inferfly gateway")
     os.umask(0o077)
     logs.install("gateway")
-    sockets = _sockets(settings)
+    _allow_files(2 * settings.open_requests_max + FILES_SPARE)
     with contextlib.closing(RegistryReader(settings.registry_db)) as registry:
         journal = Journal(settings.journal, settings.open_requests_max)
+        sockets = _sockets(settings)  # only now: a second gateway must not take the socket of the first
         ledger = Ledger(settings.usage_db, journal)
         ledger.start()
         metrics = Metrics()
@@ -80,11 +84,22 @@ async def _serve(
 
 
 async def _follow(gateway: Gateway, registry: RegistryReader) -> None:
-    """Keep the routing table as the registry has it, and the journal's sign of life fresh."""
+    """Keep the routing table as the registry has it, and the journal's sign of life fresh.
+
+    While the registry can't be read, what was read last holds: nothing can be changed in it either.
+    """
+    readable = True
     while True:
         await asyncio.sleep(POLL_SECONDS)
         gateway.journal.beat(now_ms())
-        table = await asyncio.to_thread(lambda: registry.load() if registry.changed() else None)
+        try:
+            table = await asyncio.to_thread(lambda: registry.load() if registry.changed() else None)
+        except Exception as error:  # noqa: BLE001  # whatever ails a file must not end what is being served
+            if readable:
+                logs.log("registry_unreadable", error=type(error).__name__.lower())
+            readable = False
+            continue
+        readable = True
         if table is not None:
             gateway.table = table
             gateway.engines.keep_only({engine.socket for ready in table.engines.values() for engine in ready})
@@ -133,6 +148,14 @@ class _Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self.should_exit = True
+
+
+def _allow_files(count: int) -> None:
+    """Raise this process's own limit of open files, as far as the machine's hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _sockets(settings: Settings) -> list[socket.socket]:

@@ -37,13 +37,13 @@ PROMISES = (
     Promise(
         "no-egress",
         "Nothing of a running appliance connects to anything but its own sockets.",
-        "appliance/engine/command.py::environment",
+        "appliance/engine/command.py::SEALED_ENVIRONMENT",
         "tests/privacy/test_no_egress.py::test_a_running_appliance_opens_no_connection_to_the_outside",
     ),
     Promise(
         "no-column-for-content",
         "No column of any database can hold a prompt.",
         "appliance/store/migrations.py::m001_usage",
-        "tests/appliance/store/test_migrations.py::test_no_column_takes_a_prompt",
+        "tests/appliance/store/test_migrations.py::test_no_column_can_hold_a_prompt",
     ),
 )

@@ -28,23 +28,27 @@ _SEALED: Final = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
 )
-_SCHEMA: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+_SCHEMA: Final = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+)
 
 _RESTORE: Final = "Stop the appliance, move the file aside and put back its last good copy, then start again."
 
 
-def open_writer(path: Path, migrations: Migrations) -> Database:
+def open_writer(
+    path: Path, migrations: Migrations, *, busy_seconds_max: float = BUSY_SECONDS_MAX
+) -> Database:
     """Open or create the store at `path` for its only writer, and bring it to this release's shape.
 
     The connection may be used from any thread, by one at a time. Raises StoreError.
     """
     _create_private(path)
     try:
-        db = _connect(f"{path.absolute().as_uri()}?mode=rw", path, migrations)
+        db = _connect(f"{path.absolute().as_uri()}?mode=rw", path, migrations, busy_seconds_max)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            _migrate(db, migrations)
+            _upgrade(db, path, migrations)
             _refuse_other_shape(db, path, migrations)
         except BaseException:
             db.close()
@@ -68,7 +72,7 @@ def open_reader(path: Path, migrations: Migrations) -> Database:
             fix="Start the appliance with `inferfly up`.",
         )
     try:
-        db = _connect(f"{path.absolute().as_uri()}?mode=ro", path, migrations)
+        db = _connect(f"{path.absolute().as_uri()}?mode=ro", path, migrations, BUSY_SECONDS_MAX)
         try:
             db.execute("PRAGMA query_only = ON")
             _refuse_other_shape(db, path, migrations)
@@ -103,10 +107,8 @@ def _create_private(path: Path) -> None:
         ) from None
 
 
-def _connect(uri: str, path: Path, migrations: Migrations) -> Database:
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=BUSY_SECONDS_MAX, check_same_thread=False
-    )
+def _connect(uri: str, path: Path, migrations: Migrations, busy_seconds_max: float) -> Database:
+    connection = sqlite3.connect(uri, uri=True, timeout=busy_seconds_max, check_same_thread=False)
     try:
         db = Database(connection, execute_plugins=False)
         for statement in _SEALED:
@@ -120,10 +122,21 @@ def _connect(uri: str, path: Path, migrations: Migrations) -> Database:
 
 
 def _migrate(db: Database, migrations: Migrations) -> None:
-    """Apply what is pending. Each migration is one transaction: a failed one leaves the old shape and stays pending."""
     for statement in APPLIED:
         db.execute(statement)
     migrations.apply(db)
+
+
+def _upgrade(db: Database, path: Path, migrations: Migrations) -> None:
+    """Apply what is pending. Each migration is one transaction: a failed one leaves the old shape and stays pending."""
+    try:
+        _migrate(db, migrations)
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path.name} could not be brought to the shape of this release ({error.sqlite_errorname}).",
+            why="It was left as it was.",
+            fix="Check free disk space and start again, or go back to the former release.",
+        ) from None
 
 
 def _refuse_damaged(db: Database, path: Path) -> None:

@@ -65,12 +65,27 @@ class Journal:
 
         Raises StoreError if the file is no journal or holds open requests of another shape.
         """
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        _lock(self._file, path)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            _lock(self._file, path)
+            self._slots = self._prepare(path, slots)
+        except OSError as error:
+            raise StoreError(
+                f"{path} can't be used: {error.strerror}.",
+                fix="Check free disk space, and that the state folder belongs to the user that runs the appliance.",
+            ) from None
+        self._map = mmap.mmap(self._file, HEADER_BYTES + self._slots * SLOT_BYTES)
+        self._free = deque(slot for slot in range(self._slots) if not self._map[self._at(slot)])
+
+    def _prepare(self, path: Path, slots: int) -> int:
+        """Have room for at least `slots` slots. Gives how many there are. A kill at any step leaves a good journal.
+
+        The room is reserved on disk, not sparse: writing to a mapping on a full disk would kill the process.
+        """
         if os.fstat(self._file).st_size == 0:
-            os.truncate(self._file, HEADER_BYTES + slots * SLOT_BYTES)
-            os.pwrite(self._file, _HEADER.pack(MAGIC, SLOT_BYTES, slots, 0), 0)
-        magic, slot_bytes, found, _ = _HEADER.unpack(os.pread(self._file, _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
+            os.pwrite(self._file, _HEADER.pack(MAGIC, SLOT_BYTES, 0, 0).ljust(HEADER_BYTES, b"\0"), 0)
+        head = os.pread(self._file, _HEADER.size, 0).ljust(_HEADER.size, b"\0")
+        magic, slot_bytes, found, alive_ms = _HEADER.unpack(head)
         size = os.fstat(self._file).st_size
         if magic != MAGIC or slot_bytes != SLOT_BYTES or size < HEADER_BYTES + found * SLOT_BYTES:
             os.close(self._file)
@@ -79,13 +94,10 @@ class Journal:
                 why="It may come from a newer release, or be damaged.",
                 fix="Start the release that wrote it, or move the file away: requests open in it then get no row.",
             )
-        if found < slots:
-            os.truncate(self._file, HEADER_BYTES + slots * SLOT_BYTES)
-            os.pwrite(self._file, _HEADER.pack(MAGIC, SLOT_BYTES, slots, 0), 0)
-            found = slots
-        self._map = mmap.mmap(self._file, HEADER_BYTES + found * SLOT_BYTES)
-        self._slots = found
-        self._free = deque(slot for slot in range(found) if not self._map[self._at(slot)])
+        slots = max(slots, found)
+        os.posix_fallocate(self._file, 0, HEADER_BYTES + slots * SLOT_BYTES)
+        os.pwrite(self._file, _HEADER.pack(MAGIC, SLOT_BYTES, slots, alive_ms), 0)
+        return slots
 
     def open(self, request: OpenRequest) -> int | None:
         """Journal an admitted request. Gives its slot, or None when every slot is taken."""
@@ -108,10 +120,14 @@ class Journal:
         return slot
 
     def note(self, slot: int, usage: bytes) -> None:
-        """Keep the engine's running `usage` object, JSON of at most 160 bytes; a longer one is left out."""
+        """Keep the engine's running `usage` object, JSON; of one longer than 160 bytes only the two counts."""
+        if len(usage) > USAGE_BYTES_MAX:
+            counts = parse_usage(usage)
+            usage = b'{"prompt_tokens":%d,"completion_tokens":%d}' % (
+                counts.prompt_tokens,
+                counts.completion_tokens,
+            )
         length = len(usage)
-        if length > USAGE_BYTES_MAX:
-            return
         at = self._at(slot)
         buffer = self._map
         place = 1 if buffer[at + 1] == 0 else 0
@@ -133,7 +149,9 @@ class Journal:
         """Slots that a former gateway left open, each with the row that settles it."""
         alive_ms = struct.unpack_from("<q", self._map, 16)[0]
         return [
-            (slot, self._interrupted(slot, alive_ms)) for slot in range(self._slots) if self._map[self._at(slot)]
+            (slot, self._interrupted(slot, alive_ms))
+            for slot in range(self._slots)
+            if self._map[self._at(slot)]
         ]
 
     def release(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -38,11 +37,11 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
     def start(self) -> int:
-        """Settle what a former gateway left open, then begin. Gives the number of rows settled so."""
+        """Begin, with what a former gateway left open. Gives the number of rows that settle it."""
         left = self._journal.left_open()
-        self._write(left)
         if left:
             log("requests_interrupted", count=len(left))
+            self._batches.put(left)
         self._thread.start()
         return len(left)
 
@@ -51,30 +50,34 @@ class Ledger:
         self._batches.put(batch)
 
     def stop(self, seconds: float) -> None:
-        """Write everything handed over, waiting at most `seconds`. What is left stays in the journal."""
-        self._stopping.set()
+        """Write everything handed over, trying for at most `seconds`. What is left stays in the journal."""
         self._batches.put(None)
         self._thread.join(seconds)
+        self._stopping.set()
         if not self._thread.is_alive():
             self._db.close()
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            while not self._try(lambda rows=batch: self._write(rows)):
+            attempt = 1
+            while not self._try(batch, attempt):
+                attempt += 1
                 if self._stopping.wait(RETRY_SECONDS):
                     return
 
-    def _try(self, write: Callable[[], None]) -> bool:
+    def _try(self, batch: Settled, attempt: int) -> bool:
+        """Log the first failure and the success after it, not every try: a full disk stays full for hours."""
         try:
-            write()
+            self._write(batch)
         except sqlite3.Error as error:
-            log("ledger_write_failed", error=type(error).__name__.lower())
+            if attempt == 1:
+                log("ledger_write_failed", error=type(error).__name__.lower())
             return False
+        if attempt > 1:
+            log("ledger_write_recovered", attempt=attempt)
         return True
 
     def _write(self, batch: Settled) -> None:
-        if not batch:
-            return
         with self._db:
             self._db.executemany(INSERT, [row for _, row in batch])
         for slot, _ in batch:

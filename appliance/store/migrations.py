@@ -78,7 +78,7 @@ _REGISTRY_001: Final = (
 ) STRICT""",
     f"""CREATE TABLE api_key (
   key_id TEXT PRIMARY KEY NOT NULL {_word("key_id", _BASE62, 10, 10)},
-  account_id TEXT NOT NULL REFERENCES account (id),
+  account_id TEXT NOT NULL REFERENCES account (id) {_word("account_id", _ULID, 26, 26)},
   name TEXT NOT NULL {_word("name", _LOWER, 1, 40)},
   sha256 BLOB NOT NULL UNIQUE {_sha256("sha256")},
   created_at_ms INTEGER NOT NULL {_least("created_at_ms")},
@@ -101,7 +101,7 @@ _REGISTRY_001: Final = (
 ) STRICT""",
     f"""CREATE TABLE engine (
   name TEXT PRIMARY KEY NOT NULL {_word("name", _LOWER, 1, 64)},
-  model TEXT NOT NULL REFERENCES model (name) ON DELETE CASCADE,
+  model TEXT NOT NULL REFERENCES model (name) ON DELETE CASCADE {_word("model", _LOWER, 1, 40)},
   socket TEXT NOT NULL {_word("socket", "a-z0-9._/-", 1, 64)},
   state TEXT NOT NULL CHECK (state IN ('stopped', 'loading', 'ready', 'draining', 'failed')),
   since_ms INTEGER NOT NULL {_least("since_ms")},
@@ -129,4 +129,5 @@ _USAGE_001: Final = (
   api_key_id TEXT NOT NULL {_word("api_key_id", _BASE62, 10, 10)}
 ) STRICT""",
     "CREATE INDEX usage_ts_start_ms ON usage (ts_start_ms)",
+    "CREATE INDEX usage_api_key_id ON usage (api_key_id, ts_start_ms)",
 )

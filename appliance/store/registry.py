@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from appliance import clock
 from appliance.domain import Engine, EngineState
-from appliance.errors import Refused
+from appliance.errors import Refused, StoreError
 from appliance.store import database
 from appliance.store.migrations import REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     from sqlite_utils import Database
@@ -97,7 +98,9 @@ class EngineRow:
 _KEYS_USABLE: Final = """SELECT k.key_id, k.account_id, k.sha256, k.expires_at_ms
 FROM api_key k JOIN account a ON a.id = k.account_id
 WHERE k.revoked_at_ms IS NULL AND a.state = 'active'"""
-_MODELS: Final = "SELECT name, serves_chat, serves_completions, max_context, created_at_s FROM model ORDER BY name"
+_MODELS: Final = (
+    "SELECT name, serves_chat, serves_completions, max_context, created_at_s FROM model ORDER BY name"
+)
 _ENGINES_READY: Final = "SELECT name, model, socket FROM engine WHERE state = 'ready' ORDER BY name"
 
 
@@ -118,10 +121,15 @@ class RegistryReader:
         with self._db.atomic():
             keys = {row[0]: KeyRecord(*row) for row in self._rows(_KEYS_USABLE)}
             models = {row[0]: _model_record(*row) for row in self._rows(_MODELS)}
-            ready = [Engine(name, model, str(self._folder / socket)) for name, model, socket in self._rows(_ENGINES_READY)]
+            ready = [
+                Engine(name, model, os.path.realpath(self._folder / socket))
+                for name, model, socket in self._rows(_ENGINES_READY)
+            ]
         self._seen = version
         engines = {name: tuple(engine for engine in ready if engine.model == name) for name in models}
-        return RoutingTable(keys=keys, models=models, engines={name: some for name, some in engines.items() if some})
+        return RoutingTable(
+            keys=keys, models=models, engines={name: some for name, some in engines.items() if some}
+        )
 
     def close(self) -> None:
         self._db.close()
@@ -148,16 +156,19 @@ FROM api_key k JOIN account a ON a.id = k.account_id ORDER BY k.created_at_ms, k
 _KEY_ADD: Final = """INSERT INTO api_key (key_id, account_id, name, sha256, created_at_ms, expires_at_ms)
 SELECT ?, id, ?, ?, ?, ? FROM account WHERE slug = ? AND state = 'active'"""
 _KEY_REVOKE: Final = "UPDATE api_key SET revoked_at_ms = coalesce(revoked_at_ms, ?) WHERE key_id = ?"
-_MODEL_PUT: Final = """INSERT INTO model (name, revision, sha256, serves_chat, serves_completions, max_context, quantization,
-  tensor_parallel, max_concurrent_sequences, replicas, created_at_s)
-VALUES (:name, :revision, :sha256, :chat, :completions, :max_context, :quantization,
-  :tensor_parallel, :sequences, :replicas, :created_at_s)
+_MODEL_PUT: Final = """INSERT INTO model (
+  name, revision, sha256, serves_chat, serves_completions, max_context, quantization, tensor_parallel,
+  max_concurrent_sequences, replicas, created_at_s)
+VALUES (
+  :name, :revision, :sha256, :chat, :completions, :max_context, :quantization, :tensor_parallel,
+  :sequences, :replicas, :created_at_s)
 ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, sha256 = excluded.sha256,
   serves_chat = excluded.serves_chat, serves_completions = excluded.serves_completions,
   max_context = excluded.max_context, quantization = excluded.quantization,
   tensor_parallel = excluded.tensor_parallel, max_concurrent_sequences = excluded.max_concurrent_sequences,
   replicas = excluded.replicas"""
-_ENGINE_PUT: Final = """INSERT INTO engine (name, model, socket, state, since_ms, restarts) VALUES (?, ?, ?, ?, ?, ?)
+_ENGINE_PUT: Final = """INSERT INTO engine (name, model, socket, state, since_ms, restarts)
+VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET model = excluded.model, socket = excluded.socket, state = excluded.state,
   since_ms = excluded.since_ms, restarts = excluded.restarts"""
 _ENGINES: Final = "SELECT name, model, socket, state, since_ms, restarts FROM engine ORDER BY name"
@@ -192,7 +203,9 @@ class Registry:
 
     def accounts(self) -> list[AccountRow]:
         with self._turn:
-            return [AccountRow(*row) for row in self._db.execute(_ACCOUNTS, {"now": clock.now_ms()}).fetchall()]
+            return [
+                AccountRow(*row) for row in self._db.execute(_ACCOUNTS, {"now": clock.now_ms()}).fetchall()
+            ]
 
     def add_key(self, key: ApiKey, *, account: str, name: str, expires_at_ms: int) -> KeyRow:
         """Keep the digest of a new key. Raises Refused where there is no active account of that name."""
@@ -200,19 +213,21 @@ class Registry:
         with self._write() as db:
             added = db.execute(_KEY_ADD, (key.key_id, name, key.sha256, now, expires_at_ms, account)).rowcount
         if not added:
-            raise Refused("There is no active account of that name.", fix="`inferfly accounts list` shows them.")
+            raise Refused(
+                "There is no active account of that name.", fix="`inferfly accounts list` shows them."
+            )
         return KeyRow(key.key_id, account, name, now, expires_at_ms, None)
 
     def revoke_key(self, key_id: str) -> KeyRow:
-        """From now on the key is refused. One already revoked keeps its first date. Raises Refused where there is none."""
+        """From now on the key is refused. One revoked before keeps its date. Raises Refused."""
         with self._write() as db:
             db.execute(_KEY_REVOKE, (clock.now_ms(), key_id))
-        for key in self.keys():
+        for key in self.api_keys():
             if key.key_id == key_id:
                 return key
         raise Refused("There is no key with that id.", fix="`inferfly keys list` shows them.")
 
-    def keys(self) -> list[KeyRow]:
+    def api_keys(self) -> list[KeyRow]:
         with self._turn:
             return [KeyRow(*row) for row in self._db.execute(_KEYS).fetchall()]
 
@@ -235,17 +250,29 @@ class Registry:
                 if name not in rows:
                     db.execute("DELETE FROM engine WHERE name = ?", (name,))
             for row in rows.values():
-                db.execute(_ENGINE_PUT, (row.name, row.model, row.socket, row.state, row.since_ms, row.restarts))
+                db.execute(
+                    _ENGINE_PUT, (row.name, row.model, row.socket, row.state, row.since_ms, row.restarts)
+                )
 
     def engines(self) -> list[EngineRow]:
         with self._turn:
             rows = self._db.execute(_ENGINES).fetchall()
-        return [EngineRow(name, model, socket, EngineState(state), *rest) for name, model, socket, state, *rest in rows]
+        return [
+            EngineRow(name, model, socket, EngineState(state), *rest)
+            for name, model, socket, state, *rest in rows
+        ]
 
     @contextmanager
-    def _write(self) -> Iterator[Database]:
-        with self._turn, self._db.atomic():
-            yield self._db
+    def _write(self) -> Generator[Database]:
+        """One transaction. Raises StoreError where the machine does not let it be written."""
+        try:
+            with self._turn, self._db.atomic():
+                yield self._db
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"The registry could not be written ({error.sqlite_errorname}).",
+                fix="Check free disk space and that no other program holds registry.db.",
+            ) from None
 
 
 def _model_values(spec: ModelSpec, created_at_s: int) -> dict[str, str | int | bytes | None]:
@@ -266,5 +293,7 @@ def _model_values(spec: ModelSpec, created_at_s: int) -> dict[str, str | int | b
 
 def _taken(error: sqlite3.IntegrityError) -> Refused | sqlite3.IntegrityError:
     if error.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
-        return Refused("There is an account of that name already.", fix="`inferfly accounts list` shows them.")
+        return Refused(
+            "There is an account of that name already.", fix="`inferfly accounts list` shows them."
+        )
     return error

@@ -32,10 +32,15 @@ class Totals:
 
 _DAY: Final = "strftime('%Y-%m-%d', ts_start_ms / 1000, 'unixepoch')"
 _GROUPS: Final[dict[Group, str]] = {"key": "api_key_id", "model": "model_id", "day": _DAY}
-_TOTALS: Final = """SELECT {group} AS grouped, count(*), sum(http_status >= 400), sum(prompt_tokens), sum(completion_tokens)
+_TOTALS: Final = """SELECT {group} AS grouped, count(*), sum(http_status >= 400),
+  sum(prompt_tokens), sum(completion_tokens)
 FROM usage WHERE ts_start_ms >= ? GROUP BY grouped ORDER BY grouped"""
-_NEWEST: Final = f"SELECT {', '.join(LedgerRow._fields)} FROM usage ORDER BY ts_start_ms DESC, request_id DESC LIMIT ?"  # noqa: S608  # names of ours
-_LAST_USED: Final = "SELECT api_key_id, strftime('%Y-%m-%d', max(ts_start_ms) / 1000, 'unixepoch') FROM usage GROUP BY 1"
+_NEWEST: Final = (
+    f"SELECT {', '.join(LedgerRow._fields)} FROM usage ORDER BY ts_start_ms DESC, request_id DESC LIMIT ?"  # noqa: S608  # names of ours
+)
+_LAST_USED: Final = (
+    "SELECT api_key_id, strftime('%Y-%m-%d', max(ts_start_ms) / 1000, 'unixepoch') FROM usage GROUP BY 1"
+)
 
 
 class UsageReader:
