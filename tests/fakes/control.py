@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -110,7 +110,7 @@ def running(
             raise ended.pop()
         yield Control(settings, supervisor, Client(settings.control_socket, seconds=10))
     finally:
-        if thread.is_alive():
+        with suppress(RuntimeError):  # the loop is closed already: control has ended by itself
             loop.call_soon_threadsafe(stop.set)
         thread.join(START_SECONDS_MAX)
     assert not thread.is_alive()
