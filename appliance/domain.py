@@ -15,6 +15,13 @@ interrupted: the gateway died; the running usage found in the journal at the nex
 """
 
 
+Endpoint = Literal[
+    "chat", "completions", "responses", "messages", "embeddings", "rerank", "score", "tokenize"
+]
+"""API families, as models.yaml and the scopes of keys name them. `messages` is Anthropic's, with its count_tokens;
+`tokenize` includes detokenize."""
+
+
 class EngineState(enum.StrEnum):
     """Where one engine is in its life."""
 
@@ -31,21 +38,64 @@ class Caller:
 
     account_id: str
     key_id: str
+    origin: str = ""
+    """Id of the first key of its line: a key keeps its limits and counts when it is rotated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The shape of one request, never its words.
+class Call(NamedTuple):
+    """The shape of one request, never its words. A tuple, because one is made for every request."""
 
-    `include_usage` and `continuous_usage` are what the caller asked to see in a stream;
-    the engine is always asked for both.
-    """
-
-    endpoint: Literal["chat", "completions"]
+    endpoint: Endpoint
     model: str
-    stream: bool
-    include_usage: bool
-    continuous_usage: bool
+    stream: bool = False
+    include_usage: bool = False
+    """Whether the caller asked to see a stream's total usage; the engine is always asked."""
+    continuous_usage: bool = False
+    """Whether the caller asked to see the running usage in each event."""
+    choices: int = 1
+    """Answers asked for: `n` for each of the prompts."""
+    output_tokens_max: int | None = 0
+    """Most tokens of one answer, as asked for; None: as many as the context has room for; 0: generates nothing."""
+    images: int = 0
+    switches: tuple[str, ...] = ()
+    """Names in `chat_template_kwargs`: each has to be one that the model declares."""
+
+
+class Limits(NamedTuple):
+    """What a key, an account or a model may use. None: no limit. Costs are millionths of the site's currency."""
+
+    requests_per_minute: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    cost_per_day_micros: int | None = None
+    cost_per_month_micros: int | None = None
+
+
+SubjectKind = Literal["key", "account", "model"]
+
+
+class Subject(NamedTuple):
+    """What limits are set for and use is counted by. A key's id is that of the first key of its line (`origin`)."""
+
+    kind: SubjectKind
+    id: str
+
+
+class Price(NamedTuple):
+    """What a model's tokens cost, in millionths of the site's currency per million tokens."""
+
+    input_micros_per_million: int = 0
+    output_micros_per_million: int = 0
+
+    def cost_micros(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """Millionths of the site's currency, rounded up."""
+        whole = (
+            prompt_tokens * self.input_micros_per_million + completion_tokens * self.output_micros_per_million
+        )
+        return -(-whole // 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

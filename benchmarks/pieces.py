@@ -19,7 +19,8 @@ import uvloop
 
 from appliance import apikey, clock
 from appliance.domain import Caller, LedgerRow
-from appliance.gateway import auth, policy, schema
+from appliance.gateway import auth, policy
+from appliance.gateway.schema import chat
 from appliance.store import database
 from appliance.store.journal import Journal, OpenRequest, parse_usage
 from appliance.store.ledger import INSERT
@@ -59,7 +60,7 @@ def steps(folder: Path) -> dict[str, tuple[Callable[[], object], int]]:
     keys = {key.key_id: KeyRecord(key.key_id, "0" * 26, key.sha256, None)}
     headers = [(b"host", b"localhost"), (b"authorization", b"Bearer " + key.plaintext.encode())]
     small, large = body_of(0), body_of(128 * 1024)
-    call, _ = schema.parse_chat(small)
+    call, _ = chat.parse(small)
     caller = Caller("0" * 26, key.key_id)
     journal = Journal(folder / "journal", 64)
     entry = OpenRequest(clock.now_ms(), "0" * 26, "scripted", "scripted", key.key_id)
@@ -80,9 +81,9 @@ def steps(folder: Path) -> dict[str, tuple[Callable[[], object], int]]:
 
     return {
         "identify the key": (lambda: auth.identify(headers, keys), CALLS),
-        "parse a small body": (lambda: schema.parse_chat(small), CALLS),
-        "parse and rebuild a small body": (lambda: schema.parse_chat(small)[1].for_engine(SALT), CALLS),
-        "parse a body of 128 KB": (lambda: schema.parse_chat(large), CALLS // 20),
+        "parse a small body": (lambda: chat.parse(small), CALLS),
+        "parse and rebuild a small body": (lambda: chat.parse(small)[1].for_engine(SALT), CALLS),
+        "parse a body of 128 KB": (lambda: chat.parse(large), CALLS // 20),
         "salt of the prefix cache": (lambda: policy.cache_salt(caller, call), CALLS),
         "request id": (lambda: clock.ulid(1_795_472_512_000), CALLS),
         "journal: open and close a slot": (journalled, CALLS),

@@ -10,14 +10,15 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 
 from appliance import metrics
 from appliance.errors import BadRequest, ClientGone, RequestError, UnknownRoute, WrongMethod
-from appliance.gateway import answers, auth, schema
+from appliance.gateway import answers, auth
 from appliance.gateway.asgi import Receive, Scope, Send
 from appliance.gateway.inference import Endpoint, Gateway
+from appliance.gateway.schema import chat, completions
 from appliance.privacy.logs import log
 
 INFERENCE = {
-    "/v1/chat/completions": Endpoint(schema.parse_chat, "/v1/chat/completions"),
-    "/v1/completions": Endpoint(schema.parse_completion, "/v1/completions"),
+    "/v1/chat/completions": Endpoint(chat.parse, "/v1/chat/completions"),
+    "/v1/completions": Endpoint(completions.parse, "/v1/completions"),
 }
 
 

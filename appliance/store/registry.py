@@ -8,10 +8,11 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from appliance import clock
-from appliance.domain import Engine, EngineState
+from appliance.domain import Engine, EngineState, Limits, Price, Subject
 from appliance.errors import Refused, StoreError
 from appliance.store import database
 from appliance.store.migrations import REGISTRY
@@ -37,6 +38,14 @@ class KeyRecord:
     account_id: str
     sha256: bytes = field(repr=False)
     expires_at_ms: int | None
+    origin: str = ""
+    """Id of the first key of its line: limits and counts stay with it when the key is rotated."""
+    models: frozenset[str] | None = None
+    """Models it may use; None: all."""
+    endpoints: frozenset[str] | None = None
+    """API families it may use; None: all."""
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where it may be used from; empty: anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,14 @@ class ModelRecord:
     endpoints: frozenset[str]
     max_context: int
     created_at_s: int
+    images_max: int = 0
+    """Images in one request; 0: it takes none."""
+    switches: frozenset[str] = frozenset()
+    """What callers may set in `chat_template_kwargs`."""
+    sequences_max: int = 16
+    """Requests that one replica works on at the same time."""
+    queue_max: int = 256
+    """Requests that wait in the gateway when all replicas are busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,11 @@ class RoutingTable:
     keys: Mapping[str, KeyRecord]
     models: Mapping[str, ModelRecord]
     engines: Mapping[str, tuple[Engine, ...]]
+    limits: Mapping[Subject, Limits] = field(default_factory=dict[Subject, Limits])
+    prices: Mapping[str, Price] = field(default_factory=dict[str, Price])
+    """By model; one that is not here costs nothing."""
+    lines: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    """Every key's id, revoked ones too -> its origin and its account: whose use its ledger rows are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from appliance.domain import Call
 from appliance.errors import BadRequest
-from appliance.gateway.schema import parse_chat, parse_completion
+from appliance.gateway.schema.chat import parse as parse_chat
+from appliance.gateway.schema.completions import parse as parse_completion
 from appliance.privacy.content import Content
 
 CANARY = "CANARY5d1fcanary"
