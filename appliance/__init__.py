@@ -1,3 +1,3 @@
 """A self-hosted LLM appliance: vLLM behind a metered gateway that keeps no prompt and no answer."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,19 +12,25 @@ from appliance.errors import InferflyError, OperatorError
 
 COMMANDS = {
     "up": "appliance.app:up",
-    "gateway": "appliance.app:gateway",
-    "control": "appliance.app:control",
-    "engine": "appliance.app:engine",
+    "status": "appliance.admin.verbs.status:status",
+    "models": "appliance.admin.verbs.status:models",
+    "keys": "appliance.admin.verbs.keys:keys",
+    "accounts": "appliance.admin.verbs.accounts:accounts",
+    "limits": "appliance.admin.verbs.limits:limits",
+    "prices": "appliance.admin.verbs.prices:prices",
+    "usage": "appliance.admin.verbs.usage:usage",
+    "bans": "appliance.admin.verbs.bans:bans",
     "check": "appliance.app:check",
     "setup": "appliance.engine.setup:setup",
     "weights": "appliance.engine.setup:weights",
-    "status": "appliance.admin.verbs:status",
-    "models": "appliance.admin.verbs:models",
-    "keys": "appliance.admin.verbs:keys",
-    "accounts": "appliance.admin.verbs:accounts",
-    "usage": "appliance.admin.verbs:usage",
+    "gateway": "appliance.app:gateway",
+    "control": "appliance.app:control",
+    "engine": "appliance.app:engine",
 }
-"""Verb -> where its click command is. Loaded when asked for, so that each verb starts in a blink."""
+"""Verb -> where its click command is. Loaded when asked for, so that each verb starts in a blink.
+
+In the order of the help: what an operator needs most is first, what only `inferfly up` and systemd call is last.
+"""
 
 EXIT_DEFECT = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -44,7 +50,11 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="inferfly")
 def cli() -> None:
-    """Run and administer an Inferfly Appliance."""
+    """Run and administer an Inferfly Appliance.
+
+    `inferfly up` serves in this terminal. Ask everything else in another one, from the same folder or with --home.
+    Every verb has --help.
+    """
 
 
 def main() -> None:

@@ -20,7 +20,11 @@ home_option = click.option(
 @click.command()
 @home_option
 def up(home: Path | None) -> None:
-    """Run everything in the foreground: gateway, control and engines. Ctrl-C drains and stops."""
+    """Serve in the foreground: gateway, control and engines. Ctrl-C stops.
+
+    Applications find it at INFERFLY_HOST and INFERFLY_PORT: http://127.0.0.1:8080/v1 unless they are set.
+    Ctrl-C lets open answers end, for at most INFERFLY_DRAIN_SECONDS_MAX seconds.
+    """
     from appliance import up as foreground
 
     settings = Settings.load(home)
@@ -30,7 +34,7 @@ def up(home: Path | None) -> None:
 @click.command()
 @home_option
 def gateway(home: Path | None) -> None:
-    """Run the gateway: the OpenAI-compatible API. Started by `inferfly up` or systemd."""
+    """Run the gateway: the API of applications. Started by `inferfly up` or systemd."""
     from appliance.gateway import server
 
     server.run(Settings.load(home))
@@ -39,7 +43,7 @@ def gateway(home: Path | None) -> None:
 @click.command()
 @home_option
 def control(home: Path | None) -> None:
-    """Run the control plane. Started by `inferfly up` or systemd."""
+    """Run control: keys, limits, states of engines. Started by `inferfly up` or systemd."""
     from appliance.admin import server
 
     settings = Settings.load(home)
@@ -50,7 +54,10 @@ def control(home: Path | None) -> None:
 @click.argument("name")
 @home_option
 def engine(name: str, home: Path | None) -> None:
-    """Run the engine NAME and watch over it. Started by `inferfly up` or systemd."""
+    """Run one engine and watch over it. Started by `inferfly up` or systemd.
+
+    NAME is the model's, with -1, -2... behind it where it has replicas.
+    """
     from appliance.engine import runner
 
     settings = Settings.load(home)
@@ -61,7 +68,10 @@ def engine(name: str, home: Path | None) -> None:
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of models.yaml instead.")
 def check(path: Path | None, *, schema: bool) -> None:
-    """Validate models.yaml and explain every fault by model, field and fix."""
+    """Validate models.yaml and explain every fault.
+
+    PATH is another file than that of INFERFLY_MODELS. A fault is told by model, field and fix.
+    """
     if schema:
         click.echo(catalog.json_schema(), nl=False)
         return

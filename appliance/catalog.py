@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from appliance import catalog_faults
+from appliance.domain import Endpoint
 from appliance.errors import CatalogError
 
 CATALOG_BYTES_MAX = 1024 * 1024
@@ -33,6 +34,7 @@ ENGINE_NAME_CHARS_MAX = 40
 
 _SLUG: Final = r"^[a-z0-9]([a-z0-9._-]{0,38}[a-z0-9])?$"
 _PLAIN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+_SWITCH: Final = r"^[a-z_]{1,64}$"
 _DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
 _FILE: Final = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$"
 _FOLDER: Final = r"^[^\x00-\x1f\x7f]{1,4096}$"
@@ -40,6 +42,7 @@ _FOLDER: Final = r"^[^\x00-\x1f\x7f]{1,4096}$"
 _PATTERN_WORDS: Final = {
     _SLUG: "Use lower case letters, digits, '.', '_' and '-', 40 at most, with a letter or digit at both ends.",
     _PLAIN: "Use letters, digits, '.', '_' and '-', 64 at most, starting with a letter or digit.",
+    _SWITCH: "Use lower case letters and '_', 64 at most.",
     _DIGEST: "Write sha256: and 64 hexadecimal digits in lower case; `inferfly weights digest PATH` prints it.",
     _FILE: "Write a path inside the package, of letters, digits, '.', '_', '-' and '/', 200 at most.",
     _FOLDER: "Write a path of 1 to 4096 characters, none of them a control character.",
@@ -48,7 +51,31 @@ _PATTERN_WORDS: Final = {
 Slug = Annotated[str, StringConstraints(pattern=_SLUG)]
 Plain = Annotated[str, StringConstraints(pattern=_PLAIN)]
 Digest = Annotated[str, StringConstraints(pattern=_DIGEST)]
-Endpoint = Literal["chat", "completions"]
+Switch = Annotated[str, StringConstraints(pattern=_SWITCH)]
+
+POOLING: Final[frozenset[Endpoint]] = frozenset({"embeddings", "rerank", "score"})
+"""Families of models that turn texts into numbers. All others but `tokenize` want a model that writes."""
+_NEUTRAL: Final[frozenset[Endpoint]] = frozenset({"tokenize"})
+_NO_SWITCHES: Final = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "documents",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tokenizer_kwargs",
+        "tools",
+        "truncation",
+    }
+)
+"""What steers the rendering of a prompt itself, and not what a template makes of it."""
 
 
 class _Strict(BaseModel):
@@ -140,8 +167,14 @@ class ModelSpec(_Strict):
     """SHA-256 of the package's file, or of the folder (`inferfly weights digest PATH` prints it)."""
     licence: Plain
     """SPDX identifier of the weights' licence."""
-    endpoints: tuple[Endpoint, ...] = Field(default=("chat", "completions"), min_length=1)
-    """API families the model answers on."""
+    endpoints: tuple[Endpoint, ...] = Field(
+        default=("chat", "completions", "responses", "messages", "tokenize"), min_length=1
+    )
+    """API families the model answers on: of those that write, or of those that turn texts into numbers."""
+    images_max: StrictInt = Field(default=0, ge=0, le=8)
+    """Pictures that one request may hold. 0 where the model can't see."""
+    switches: tuple[Switch, ...] = Field(default=(), max_length=16)
+    """Variables of the chat template that callers may set in `chat_template_kwargs`, such as `enable_thinking`."""
     replicas: StrictInt = Field(default=1, ge=1, le=64)
     """Engines that serve this model side by side."""
     engine: EngineOptions
@@ -154,12 +187,43 @@ class ModelSpec(_Strict):
             raise ValueError("an endpoint is listed twice. List each once")
         return endpoints
 
+    @field_validator("endpoints")
+    @classmethod
+    def _one_kind_of_endpoints(cls, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        families = set(endpoints) - _NEUTRAL
+        if families & POOLING and families - POOLING:
+            raise ValueError(
+                "one model can't both write and turn texts into numbers. "
+                "List either embeddings, rerank and score, or the others"
+            )
+        return endpoints
+
+    @field_validator("switches")
+    @classmethod
+    def _switches_are_only_the_templates(cls, switches: tuple[str, ...]) -> tuple[str, ...]:
+        if reserved := sorted(_NO_SWITCHES.intersection(switches)):
+            raise ValueError(f"callers must not set {', '.join(reserved)}. Remove it")
+        if len(set(switches)) != len(switches):
+            raise ValueError("a switch is listed twice. List each once")
+        return switches
+
+    @model_validator(mode="after")
+    def _numbers_are_made_of_texts_only(self) -> ModelSpec:
+        if self.pools and (self.images_max or self.switches):
+            raise ValueError("a model that turns texts into numbers has no images_max and no switches")
+        return self
+
     @model_validator(mode="after")
     def _engine_names_are_short(self) -> ModelSpec:
         spare = ENGINE_NAME_CHARS_MAX - len(self.engine_names()[-1])
         if spare < 0:
             raise ValueError(f"with {self.replicas} replicas the name is too long. Shorten it by {-spare}")
         return self
+
+    @property
+    def pools(self) -> bool:
+        """Whether it turns texts into numbers, instead of writing."""
+        return not POOLING.isdisjoint(self.endpoints)
 
     def engine_names(self) -> tuple[str, ...]:
         """Names of the replicas: the model's own name for one, NAME-1, NAME-2... for several."""

@@ -23,6 +23,7 @@ _PHRASES: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "tuple_type": lambda _: "it has to be a list. Start each item on its own line with '- '.",
     "model_type": lambda _: "it has to be keys with values. Write one `key: value` a line, indented alike.",
     "too_short": lambda _: "the list is empty. Add at least one item.",
+    "too_long": lambda context: f"the list is too long. List {context['max_length']} at most.",
     "invalid_key": lambda _: "a key has to be text. Write it in quotes, or remove it.",
     "literal_error": lambda context: f"the value is not known. Use {context['expected']}.",
     "greater_than": lambda context: f"it is too small. Use more than {context['gt']:.15g}.",

@@ -107,12 +107,19 @@ class Engine:
     socket: str
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts as the engine reported them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+class Used(NamedTuple):
+    """What a request that has ended counts for."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost_micros: int
 
 
 class LedgerRow(NamedTuple):
@@ -150,6 +157,10 @@ class Reservation(NamedTuple):
     ts_start_ms: int
     started_ns: int
     """Monotonic nanoseconds, for latencies."""
+    hold: object = None
+    """What is reserved of the caller's limits; `admission` knows what it is."""
+    head: bytes = b""
+    """What the answer's headers tell of the caller's limits, as they stand on the wire."""
 
 
 class Outcome(NamedTuple):

@@ -32,14 +32,22 @@ class RequestError(InferflyError):
     message: ClassVar[str] = (
         "The request failed inside the appliance. Try again; if it persists, tell the operator."
     )
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
+    """When to come back; one refusal may know better than its class."""
 
     def __init__(
-        self, message: str | None = None, *, param: str | None = None, code: str | None = None
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_seconds: int | None = None,
     ) -> None:
         super().__init__(message or self.message)
         self.param = param
         self.reason = code or self.code
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
 
 
 class InvalidKey(RequestError):
@@ -47,6 +55,20 @@ class InvalidKey(RequestError):
     code = "invalid_api_key"
     type = "authentication_error"
     message = "The API key is missing, unknown, revoked or expired. Ask your administrator for a key."
+
+
+class KeyRevoked(RequestError):
+    status = 401
+    code = "key_revoked"
+    type = "authentication_error"
+    message = "The API key was revoked while the request ran. Ask your administrator for a key."
+
+
+class NotAllowed(RequestError):
+    status = 403
+    code = "permission_denied"
+    type = "permission_error"
+    message = "This API key may not be used for this. Ask your administrator to widen its scope."
 
 
 class BadRequest(RequestError):
@@ -93,6 +115,42 @@ class BodyTooSlow(RequestError):
     message = "The request body did not arrive in time."
 
 
+class HeadTooSlow(RequestError):
+    status = 408
+    code = "head_timeout"
+    type = "invalid_request_error"
+    message = "The request's head did not arrive in time."
+
+
+class HeadTooLarge(RequestError):
+    status = 431
+    code = "headers_too_large"
+    type = "invalid_request_error"
+    message = "The request has more headers, or longer ones, than this appliance accepts."
+
+
+class AddressTooLong(RequestError):
+    status = 414
+    code = "uri_too_long"
+    type = "invalid_request_error"
+    message = "The address is longer than this appliance accepts."
+
+
+class NotHttp(RequestError):
+    status = 400
+    code = "invalid_http"
+    type = "invalid_request_error"
+    message = "What came is not a request that this server can read safely. Send plain HTTP/1.1."
+
+
+class TooManyConnections(RequestError):
+    status = 429
+    code = "too_many_connections"
+    type = "rate_limit_error"
+    message = "Too many connections are open from this address. Close some, or reuse them."
+    retry_after_seconds = 1
+
+
 class BodyTooLarge(RequestError):
     status = 413
     code = "request_too_large"
@@ -115,6 +173,37 @@ class TooManyRequests(RequestError):
     retry_after_seconds = 1
 
 
+class RateLimited(RequestError):
+    """The limit of requests per minute; tokens have a subclass, because OpenAI's `type` names what ran out."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    type = "requests"
+    message = "Too many requests came within a minute. Try again in a moment."
+    retry_after_seconds = 60
+
+
+class TokenRateLimited(RateLimited):
+    type = "tokens"
+    message = "Too many tokens were asked for within a minute. Try again in a moment."
+
+
+class BudgetSpent(RequestError):
+    status = 429
+    code = "insufficient_quota"
+    type = "insufficient_quota"
+    message = "A budget does not cover this request. Ask your administrator for more."
+    retry_after_seconds = 3600
+
+
+class Banned(RequestError):
+    status = 429
+    code = "too_many_wrong_keys"
+    type = "rate_limit_error"
+    message = "Too many wrong API keys came from this address. Wait, or ask the operator to lift the ban."
+    retry_after_seconds = 900
+
+
 class EngineLost(RequestError):
     status = 502
     code = "engine_lost"
@@ -135,6 +224,24 @@ class Overloaded(RequestError):
     type = "server_error"
     message = "The appliance is at its limit. Try again in a moment."
     retry_after_seconds = 1
+
+
+class QueueFull(Overloaded):
+    code = "queue_full"
+    message = "Too many requests wait for this model. Try again in a moment."
+
+
+class QueueLate(Overloaded):
+    code = "queue_timeout"
+    message = "The model stayed busy for longer than a request may wait. Try again later."
+
+
+class LedgerBehind(RequestError):
+    status = 503
+    code = "metering_unavailable"
+    type = "server_error"
+    message = "The appliance can't record usage right now, so it takes no new requests. Tell the operator."
+    retry_after_seconds = 5
 
 
 class NotReady(RequestError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from appliance.errors import SettingsError
@@ -35,8 +37,29 @@ class Settings(BaseSettings):
     engine_python: Path | None = None
     """Python of the engine's environment; by default `engine/current/bin/python` under `home`."""
 
+    tls_certificate: Path | None = None
+    """PEM file of the certificate and what it builds on; read again when it changes. None: no TLS."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's key."""
+    tls_version_min: Literal["1.2", "1.3"] = "1.3"
+    fast_lane: bool = True
+    """Inference requests go past Litestar. Off, they go through it: slower, the same in all else."""
+
+    connections_per_source_max: int = Field(default=512, ge=1)
+    """From one IPv4 address or one /64 of IPv6."""
+    guesses_max: int = Field(default=20, ge=1)
+    """Refused keys within a minute after which their source is banned."""
+    ban_seconds: float = Field(default=900, gt=0)
+    queue_seconds_max: float = Field(default=60, gt=0)
+    """How long a request may wait for a place at its model's engines."""
+
+    timezone: str = "Asia/Kolkata"
+    """Days and months of limits, totals and costs begin at midnight here. A name of the IANA database."""
+    currency: str = Field(default="INR", pattern=r"^[A-Z]{3}$")
+    """What prices are in. For display only: nothing is converted."""
+
     body_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024)
-    body_seconds_max: float = Field(default=30, gt=0)
+    body_seconds_max: float = Field(default=60, gt=0)
     open_requests_max: int = Field(default=2048, ge=1, le=65536)
     """Requests in flight in the whole gateway; beyond it, 503."""
     drain_seconds_max: float = Field(default=20, ge=0)
@@ -46,6 +69,25 @@ class Settings(BaseSettings):
     """No token for this long while requests run: the engine is hung and is restarted."""
     engine_restarts_max: int = Field(default=5, ge=0)
     """Restarts in a row without ever becoming ready, before an engine is left failed."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        return self
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, OSError):  # a name that is not there; one that is a folder
+            raise ValueError("no such time zone") from None
+        return timezone
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
 
     @property
     def registry_db(self) -> Path:
@@ -104,7 +146,8 @@ class Settings(BaseSettings):
         try:
             settings = cls() if home is None else cls(home=home)
         except ValidationError as error:
-            wrong = sorted({f"{ENV_PREFIX}{str(fault['loc'][0]).upper()}" for fault in error.errors()})
+            names_wrong = {str(fault["loc"][0]) if fault["loc"] else "tls_key" for fault in error.errors()}
+            wrong = sorted(f"{ENV_PREFIX}{name.upper()}" for name in names_wrong)
             raise SettingsError(
                 f"These settings are not valid: {', '.join(wrong)}.",
                 fix="Correct or unset these environment variables.",

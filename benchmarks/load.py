@@ -41,6 +41,8 @@ class Run:
         self.plan = plan
         self.request = plan.request
         self.prompt_tokens = len(plan.prompt)
+        self.tls = plan.tls
+        self.timed_each = plan.timed_each
         self.left = plan.requests
         self.busy = 0
         self.ends_ns = 0
@@ -149,7 +151,8 @@ class Connection(asyncio.Protocol):
                 self.give_up(f"event {int(token[1])} came where {self.tokens} was due")
                 return
             self.first_ns = self.first_ns or arrived_ns
-            self.run.transit.append(arrived_ns - int(token[2]))
+            if self.tokens % self.run.timed_each == 0:
+                self.run.transit.append(arrived_ns - int(token[2]))
         if b'"usage"' in text:
             self.usages += len(USAGE.findall(text, 0, end))
         self.done = text.endswith(DONE, 0, end)
@@ -214,7 +217,7 @@ async def connect(run: Run) -> Connection:
 
     if plan.socket:
         return (await loop.create_unix_connection(connection, plan.socket))[1]
-    return (await loop.create_connection(connection, plan.host, plan.port))[1]
+    return (await loop.create_connection(connection, plan.host, plan.port, ssl=run.tls))[1]
 
 
 async def measure(plan: Plan) -> Result:
@@ -249,7 +252,7 @@ async def measure(plan: Plan) -> Result:
         first_event_ms=Spread.of(run.first_event),
         transit_ms=Spread.of(run.transit),
         watched=[
-            msgspec.structs.replace(late, cpu_seconds=round(late.cpu_seconds - early.cpu_seconds, 3))
+            msgspec.structs.replace(late, cpu_seconds=round(late.cpu_seconds - early.cpu_seconds, 6))
             for early, late in zip(before, after, strict=True)
         ],
     )

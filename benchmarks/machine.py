@@ -48,6 +48,17 @@ def here() -> Machine:
     )
 
 
+def text(machine: Machine) -> str:
+    """The facts as a paragraph."""
+    software = ", ".join(f"{name} {version}" for name, version in machine.software.items())
+    return (
+        f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb} GB, Linux {machine.kernel}, {machine.system}.\n"
+        f"{software}.\n"
+        f"Gateway on core {machine.gateway_cores}, scripted engine and client on core {machine.harness_cores}; "
+        f"load average {machine.load_average:.1f} before the start."
+    )
+
+
 def _line(path: str, name: str) -> str:
     for line in Path(path).read_text().splitlines():
         if line.startswith(name):

@@ -7,19 +7,25 @@ can do.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks import launch
+from benchmarks import install, launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
 KEY = "sk-benchmark"
+TLS_LEAVES_OUT = {
+    "S6": "a refused key costs the same with TLS as without",
+    "S7": "the client can't decrypt that much on its core",
+}
+"""Of every target with TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +35,26 @@ class Bench:
     folder: Path
     engine_socket: Path
     engine_port: int
-    peers_env: Path | None
-    """A virtual environment that holds the peers from the Python registry."""
+    certificate: Path
+    certificate_key: Path
+    peers: Path = install.FOLDER
+    """Where the benchmark has installed the peers."""
 
     def program(self, name: str) -> str | None:
-        """Where a program is: in the peers' environment, or installed on the machine."""
-        inside = self.peers_env / "bin" / name if self.peers_env else None
-        return str(inside) if inside and inside.exists() else shutil.which(name)
+        """Where a program is: among the peers that were installed for this, or on the machine."""
+        folders = (self.peers / install.PYTHON / "bin", self.peers / install.DEBIAN / "usr" / "sbin")
+        inside = next((folder / name for folder in folders if (folder / name).exists()), None)
+        return str(inside) if inside else shutil.which(name)
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """Where Debian's programs find the libraries that came with them."""
+        folders = (self.peers / install.DEBIAN / "usr" / "lib").glob("*-linux-gnu*")
+        return {"LD_LIBRARY_PATH": ":".join(map(str, folders))}
 
     def package_version(self, name: str) -> str:
-        found = (
-            [*self.peers_env.glob(f"lib/python3*/site-packages/{name}-*.dist-info")] if self.peers_env else []
-        )
+        packages = self.peers / install.PYTHON / "lib"
+        found = [*packages.glob(f"python3*/site-packages/{name}-*.dist-info")]
         return found[0].name.removeprefix(f"{name}-").removesuffix(".dist-info") if found else "unknown"
 
 
@@ -54,8 +68,11 @@ class Target:
     port: int = 0
     socket: str = ""
     key: str = KEY
+    certificate: Path | None = None
+    """What it shows where it speaks TLS."""
+    ledger: Path | None = None
+    """State folder of a gateway of ours that has to have metered every answer."""
     env: Mapping[str, str] = field(default_factory=dict[str, str])
-    checks_key: bool = True
     leaves_out: Mapping[str, str] = field(default_factory=dict[str, str])
     """Scenarios it is not put under, with the reason."""
     start_seconds_max: float = 30
@@ -98,7 +115,7 @@ http {{
         keepalive_requests 100000000;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096{tls};
         location / {{
             if ($refused) {{ return 401; }}
             proxy_pass http://engine;
@@ -147,26 +164,54 @@ litellm_settings:
 """
 
 
+NGINX_TLS = """ ssl;
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.3"""
+
+
 def nginx(bench: Bench) -> Target | Absent:
-    program = bench.program("nginx") or shutil.which("nginx", path="/usr/sbin")
+    return _nginx(bench, "nginx", "", None)
+
+
+def nginx_tls(bench: Bench) -> Target | Absent:
+    """What TLS costs there: beside ours with TLS, not beside the others."""
+    tls = NGINX_TLS.format(certificate=bench.certificate, key=bench.certificate_key)
+    return _nginx(bench, "nginx-tls", tls, bench.certificate)
+
+
+def _nginx(bench: Bench, name: str, tls: str, certificate: Path | None) -> Target | Absent:
+    program = bench.program("nginx")
     if program is None:
-        return Absent("nginx", "not installed (Debian package nginx-light)")
-    port = launch.free_port()
-    config = bench.folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=bench.folder, engine=bench.engine_socket, port=port, key=KEY))
-    argv = (program, "-p", str(bench.folder), "-c", str(config), "-e", "stderr")
-    return Target(name="nginx", version=_says(program, "-v"), argv=argv, port=port)
+        return Absent(name, "not installed (Debian package nginx-light)")
+    folder, port = bench.folder / name, launch.free_port()
+    folder.mkdir()
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, engine=bench.engine_socket, port=port, key=KEY, tls=tls))
+    return Target(
+        name=name,
+        version=_says(bench, program, "-v"),
+        argv=(program, "-p", str(folder), "-c", str(config), "-e", "stderr"),
+        port=port,
+        certificate=certificate,
+        env=bench.libraries,
+        leaves_out=TLS_LEAVES_OUT if certificate else {},
+    )
 
 
 def haproxy(bench: Bench) -> Target | Absent:
-    program = bench.program("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    program = bench.program("haproxy")
     if program is None:
         return Absent("haproxy", "not installed (Debian package haproxy)")
     port = launch.free_port()
     config = bench.folder / "haproxy.cfg"
     config.write_text(HAPROXY.format(engine=bench.engine_socket, port=port, key=KEY))
     return Target(
-        name="haproxy", version=_says(program, "-v"), argv=(program, "-db", "-f", str(config)), port=port
+        name="haproxy",
+        version=_says(bench, program, "-v"),
+        argv=(program, "-db", "-f", str(config)),
+        port=port,
+        env=bench.libraries,
     )
 
 
@@ -186,7 +231,7 @@ def _router(bench: Bench, name: str, verb: tuple[str, ...], more: tuple[str, ...
     """The Rust routers. They reach the engine over TCP and look at no key."""
     program = bench.program(name)
     if program is None:
-        return Absent(name, f"not installed (Python package {name}, in the environment of --peers-env)")
+        return Absent(name, f"not installed (Python package {name})")
     port = launch.free_port()
     where = ("--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(launch.free_port()))
     engine = ("--worker-urls", f"http://127.0.0.1:{bench.engine_port}")
@@ -195,7 +240,6 @@ def _router(bench: Bench, name: str, verb: tuple[str, ...], more: tuple[str, ...
         version=bench.package_version(name.replace("-", "_")),
         argv=(program, *verb, *where, *engine, *more),
         port=port,
-        checks_key=False,
         leaves_out={"S6": "it checks no key"},
         start_seconds_max=60,
     )
@@ -204,9 +248,7 @@ def _router(bench: Bench, name: str, verb: tuple[str, ...], more: tuple[str, ...
 def litellm(bench: Bench) -> Target | Absent:
     program = bench.program("litellm")
     if program is None:
-        return Absent(
-            "litellm", "not installed (Python package litellm[proxy], in the environment of --peers-env)"
-        )
+        return Absent("litellm", "not installed (Python package litellm[proxy])")
     port = launch.free_port()
     config = bench.folder / "litellm.yaml"
     config.write_text(LITELLM.format(engine_port=bench.engine_port, key=KEY))
@@ -214,18 +256,16 @@ def litellm(bench: Bench) -> Target | Absent:
         name="litellm",
         version=bench.package_version("litellm"),
         argv=(
-            program,
-            "--config",
-            str(config),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--num_workers",
-            "1",
+            *(program, "--config", str(config)),
+            *("--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"),
         ),
         port=port,
-        env={"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"},
+        env={
+            **bench.libraries,
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_MODE": "PRODUCTION",
+        },
         leaves_out={
             "S6": "without a database it answers an unknown key with 400",
             "S7": "a round would take over a minute",
@@ -234,15 +274,18 @@ def litellm(bench: Bench) -> Target | Absent:
     )
 
 
-def _says(program: str, flag: str) -> str:
+def _says(bench: Bench, program: str, flag: str) -> str:
     """The first version number that the program tells of itself."""
-    told = subprocess.run([program, flag], capture_output=True, check=True, text=True)  # noqa: S603  # installed peers
+    told = subprocess.run(  # noqa: S603  # installed peers
+        [program, flag], env=os.environ | bench.libraries, capture_output=True, check=True, text=True
+    )
     version = re.search(r"\d+(?:\.\d+)+", told.stdout + told.stderr)
     return version[0] if version else "unknown"
 
 
 PEERS: Mapping[str, Callable[[Bench], Target | Absent]] = {
     "nginx": nginx,
+    "nginx-tls": nginx_tls,
     "haproxy": haproxy,
     "vllm-router": vllm_router,
     "sglang-router": sglang_router,

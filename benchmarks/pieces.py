@@ -12,28 +12,39 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import click
 import msgspec
 import uvloop
 
 from appliance import apikey, clock
-from appliance.domain import Caller, LedgerRow
-from appliance.gateway import auth, policy
+from appliance.domain import Call, Caller, Engine, LedgerRow, Limits, Subject, Used
+from appliance.errors import RequestError
+from appliance.gateway import answers, auth, policy, shape
+from appliance.gateway.admission import subjects_of
+from appliance.gateway.guard import Guard
+from appliance.gateway.limits import Book, Need
+from appliance.gateway.routing import Routing
 from appliance.gateway.schema import chat
-from appliance.store import database
+from appliance.store import database, ledger
 from appliance.store.journal import Journal, OpenRequest, parse_usage
-from appliance.store.ledger import INSERT
-from appliance.store.registry import KeyRecord
-from benchmarks import machine
+from appliance.store.keys import KeyRecord
+from benchmarks import machine, product
 from benchmarks.plan import Plan
 
 PASSES = 15
 CALLS = 2_000
 ROWS = 100
 """Rows of the ledger that are committed together."""
+MODEL = product.MODEL
 SALT = 43 * "x"
 USAGE = b'{"prompt_tokens":31,"total_tokens":35,"completion_tokens":4,"completion_tokens_details":null}'
+ZONE = ZoneInfo("UTC")
+SOURCE = "127.0.0.1"
+
+Step = tuple[Callable[[], object], int]
+"""What is done, and how many times in a pass."""
 
 
 class Pieces(msgspec.Struct, frozen=True):
@@ -54,43 +65,117 @@ def cpu_us(step: Callable[[], object], calls: int) -> float:
     return round(least, 2)
 
 
-def steps(folder: Path) -> dict[str, tuple[Callable[[], object], int]]:
-    """Each step by its name, with how many times a pass does it."""
+def steps(folder: Path) -> dict[str, Step]:
+    """Each step by its name, in the order of a request."""
+    return {
+        **of_the_caller(),
+        **of_the_body(),
+        **of_the_limits(),
+        **of_the_journal(folder),
+        **of_the_ledger(folder),
+    }
+
+
+def of_the_caller() -> dict[str, Step]:
     key = apikey.new()
-    keys = {key.key_id: KeyRecord(key.key_id, "0" * 26, key.sha256, None)}
-    headers = [(b"host", b"localhost"), (b"authorization", b"Bearer " + key.plaintext.encode())]
+    keys = {key.sha256: KeyRecord(key.key_id, "0" * 26, key.sha256, None)}
+    headers = {b"host": b"localhost", b"authorization": b"Bearer " + key.plaintext.encode()}
+    guard = Guard(failures_max=10)
+
+    def refused() -> None:
+        guard.failed(SOURCE, time.time())
+        guard.lift(SOURCE)
+
+    return {
+        "guard: is the source banned": (lambda: guard.check(SOURCE, time.time()), CALLS),
+        "guard: count a wrong key": (refused, CALLS),
+        "identify the key": (lambda: auth.identify(headers, SOURCE, keys), CALLS),
+    }
+
+
+def of_the_body() -> dict[str, Step]:
     small, large = body_of(0), body_of(128 * 1024)
-    call, _ = chat.parse(small)
-    caller = Caller("0" * 26, key.key_id)
+    caller, call = Caller("0" * 26, "0" * 10), chat.parse(small)[0]
+
+    def rebuild(body: bytes) -> bytes:
+        return chat.parse(body)[1].for_engine(SALT)
+
+    return {
+        "check the structure of a small body": (lambda: shape.check(small), CALLS),
+        "parse a small body": (lambda: chat.parse(small), CALLS),
+        "parse and rebuild a small body": (lambda: rebuild(small), CALLS),
+        "check the structure of 128 KB": (lambda: shape.check(large), CALLS // 20),
+        "parse and rebuild 128 KB": (lambda: rebuild(large), CALLS // 20),
+        "salt of the prefix cache": (lambda: policy.cache_salt(caller, call), CALLS),
+    }
+
+
+def of_the_limits() -> dict[str, Step]:
+    subjects = subjects_of("0" * 10, "0" * 26, MODEL)
+    need, used = Need(400, 16, 100), Used(31, 16, 12)
+    all_limits = dict.fromkeys(subjects, product.HIGH)
+    limited, unlimited = Book(ZONE), Book(ZONE)
+
+    def one(book: Book, limits: dict[Subject, Limits]) -> None:
+        hold = book.reserve(subjects, limits, need, time.time())
+        book.settle(hold, *used)
+
+    routing = Routing()
+    call = Call("chat", MODEL)
+    engines = {MODEL: (Engine(MODEL, MODEL, "/nonexistent"),)}
+
+    def route() -> None:
+        with routing.choose(call, engines):
+            pass
+
+    return {
+        "reserve and settle, no limits": (lambda: one(unlimited, {}), CALLS),
+        "reserve and settle, all eight limits on key, account and model": (
+            lambda: one(limited, all_limits),
+            CALLS,
+        ),
+        "what is left of the limits, for the headers": (
+            lambda: limited.standing(subjects, all_limits, time.time()),
+            CALLS,
+        ),
+        "route to an engine": (route, CALLS),
+    }
+
+
+def of_the_journal(folder: Path) -> dict[str, Step]:
     journal = Journal(folder / "journal", 64)
-    entry = OpenRequest(clock.now_ms(), "0" * 26, "scripted", "scripted", key.key_id)
+    entry = OpenRequest(clock.now_ms(), "0" * 26, MODEL, MODEL, "0" * 10)
     held = journal.open(entry)
     assert held is not None
-    ledger, unchecked = (database.open_usage(folder / name) for name in ("usage.db", "unchecked.db"))
-    unchecked.execute("PRAGMA ignore_check_constraints = ON")
 
     def journalled() -> None:
         slot = journal.open(entry)
         assert slot is not None
         journal.close(slot)
 
-    def rows(into: sqlite3.Connection) -> None:
-        batch = [row_of(key.key_id) for _ in range(ROWS)]
-        with into:
-            into.executemany(INSERT, batch)
-
     return {
-        "identify the key": (lambda: auth.identify(headers, keys), CALLS),
-        "parse a small body": (lambda: chat.parse(small), CALLS),
-        "parse and rebuild a small body": (lambda: chat.parse(small)[1].for_engine(SALT), CALLS),
-        "parse a body of 128 KB": (lambda: chat.parse(large), CALLS // 20),
-        "salt of the prefix cache": (lambda: policy.cache_salt(caller, call), CALLS),
         "request id": (lambda: clock.ulid(1_795_472_512_000), CALLS),
         "journal: open and close a slot": (journalled, CALLS),
         "journal: note running usage, each event": (lambda: journal.note(held, USAGE), CALLS),
         "read the last usage": (lambda: parse_usage(USAGE), CALLS),
-        f"ledger: {ROWS} rows in one commit": (lambda: rows(ledger), 20),
-        f"ledger: {ROWS} rows in one commit, without the columns' checks": (lambda: rows(unchecked), 20),
+        "an error's body": (lambda: answers.OPENAI.body(RequestError(), None), CALLS),
+    }
+
+
+def of_the_ledger(folder: Path) -> dict[str, Step]:
+    checked, unchecked = (database.open_usage(folder / name) for name in ("usage.db", "unchecked.db"))
+    unchecked.execute("PRAGMA ignore_check_constraints = ON")
+    days = ledger.Days(ZONE)
+
+    def rows(into: sqlite3.Connection) -> None:
+        batch: ledger.Settled = [(0, row(), 12) for _ in range(ROWS)]
+        with into:
+            ledger.write(into, batch, days)
+
+    return {
+        "price of a request": (lambda: product.PRICE.cost_micros(31, 4), CALLS),
+        f"ledger: {ROWS} rows and the day's totals in one commit": (lambda: rows(checked), 20),
+        f"ledger: {ROWS} rows, without the columns' checks": (lambda: rows(unchecked), 20),
     }
 
 
@@ -98,11 +183,10 @@ def body_of(prompt_bytes: int) -> bytes:
     return Plan(prompt_bytes=prompt_bytes).request.partition(b"\r\n\r\n")[2]
 
 
-def row_of(key_id: str) -> LedgerRow:
+def row() -> LedgerRow:
     now = clock.now_ms()
-    model = "scripted"
     return LedgerRow(
-        clock.ulid(now), now, now + 9, 31, 4, "exact", model, model, 200, 9, None, None, 1, 35, key_id
+        clock.ulid(now), now, now + 9, 31, 4, "exact", MODEL, MODEL, 200, 9, None, None, 1, 35, "0" * 10
     )
 
 

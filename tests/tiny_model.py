@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 VOCABULARY = 512
-CONTEXT_TOKENS_MAX = 512
+CONTEXT_TOKENS_MAX = 2048
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
+    "{% if tools %}<|im_start|>tools\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     "{% if messages[-1]['role'] == 'assistant' %}"

@@ -6,6 +6,7 @@ On the standard library's HTTP client, because every verb of the command line wa
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -14,15 +15,30 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from appliance.admin.contract import (
+    COUNT_MAX,
     EXPIRES_DAYS_DEFAULT,
     EXPIRES_DAYS_MAX,
+    GRACE_HOURS_DEFAULT,
+    GRACE_HOURS_MAX,
+    KEY_ID_PATTERN,
+    NAME_PATTERN,
+    SOURCE_PATTERN,
+    SUBJECT_PATTERN,
     Account,
+    Ban,
     CreatedKey,
     ErrorBody,
     Key,
+    Lifted,
+    LimitChanges,
     NewAccount,
     NewKey,
+    NewPrice,
+    Price,
+    Rotation,
     Status,
+    SubjectKind,
+    SubjectLimits,
     UsageGroup,
     UsageReport,
     UsageRow,
@@ -30,7 +46,7 @@ from appliance.admin.contract import (
 from appliance.errors import ControlUnreachable, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
 ANSWER_SECONDS_MAX: Final = 30.0
@@ -38,11 +54,24 @@ ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _Answer = TypeVar("_Answer")
 
+_COUNT: Final = f"a limit is a whole number from 1 to {COUNT_MAX}"
+_MONEY: Final = (
+    "an amount of money is written like 12.50: at most nine digits, and six decimals after a point"
+)
 _RULES: Final = {
     "account": "an account's name has 1 to 40 lower case letters, digits, `.`, `_` or `-`",
     "name": "a name has 1 to 40 lower case letters, digits, `.`, `_` or `-`, and a letter or digit at both ends",
     "expires_days": f"a key lives 1 to {EXPIRES_DAYS_MAX} days",
+    "grace_hours": f"a rotated key lives on for 0 to {GRACE_HOURS_MAX} hours",
+    "models": "a model's name has 1 to 40 lower case letters, digits, `.`, `_` or `-`",
+    "endpoints": "an endpoint is one of those that `inferfly keys create --help` lists",
+    "networks": "a network is written like 10.1.0.0/16 with no bits beyond its mask, or is one address",
+    "input_per_million": _MONEY,
+    "output_per_million": _MONEY,
+    "cost_per_day": f"{_MONEY}, and a limit is more than nothing",
+    "cost_per_month": f"{_MONEY}, and a limit is more than nothing",
 }
+"""What a field takes. Those that are not here are counts of limits."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -86,19 +115,80 @@ class Client:
         keys = self._ask("GET", "/v1/keys", TypeAdapter(list[Key]))
         return [key for key in keys if account in (None, key.account)]
 
-    def create_key(self, *, account: str, name: str, expires_days: int = EXPIRES_DAYS_DEFAULT) -> CreatedKey:
-        """A new key. Its plaintext is in this answer and nowhere else."""
+    def create_key(
+        self,
+        *,
+        account: str,
+        name: str,
+        expires_days: int = EXPIRES_DAYS_DEFAULT,
+        models: Sequence[str] = (),
+        endpoints: Sequence[str] = (),
+        networks: Sequence[str] = (),
+    ) -> CreatedKey:
+        """A new key, and what it may be used for. Its plaintext is in this answer and nowhere else."""
+        scopes = {"models": tuple(models), "endpoints": tuple(endpoints), "networks": tuple(networks)}
         with _explained():
-            new = NewKey(account=account, name=name, expires_days=expires_days)
+            new = NewKey.model_validate(
+                {"account": account, "name": name, "expires_days": expires_days, **scopes}
+            )
         return self._ask("POST", "/v1/keys", TypeAdapter(CreatedKey), body=new)
 
+    def rotate_key(
+        self,
+        key_id: str,
+        *,
+        grace_hours: int = GRACE_HOURS_DEFAULT,
+        expires_days: int = EXPIRES_DAYS_DEFAULT,
+    ) -> CreatedKey:
+        """A key's successor. Its plaintext is in this answer and nowhere else."""
+        with _explained():
+            how = Rotation(grace_hours=grace_hours, expires_days=expires_days)
+        return self._ask("POST", f"/v1/keys/{_key_id(key_id)}/rotate", TypeAdapter(CreatedKey), body=how)
+
     def revoke_key(self, key_id: str) -> Key:
-        if not (key_id.isascii() and key_id.isalnum()):
-            raise Refused("That is not a key's id.", fix="`inferfly keys list` shows the ids.")
-        return self._ask("DELETE", f"/v1/keys/{key_id}", TypeAdapter(Key))
+        return self._ask("DELETE", f"/v1/keys/{_key_id(key_id)}", TypeAdapter(Key))
+
+    def revoke_line(self, key_id: str) -> list[Key]:
+        """Revoke the key and all that it was rotated from and into."""
+        return self._ask("DELETE", f"/v1/keys/{_key_id(key_id)}/line", TypeAdapter(list[Key]))
+
+    def limits(self) -> list[SubjectLimits]:
+        return self._ask("GET", "/v1/limits", TypeAdapter(list[SubjectLimits]))
+
+    def change_limits(
+        self, kind: SubjectKind, name: str, changes: Mapping[str, int | str | None]
+    ) -> SubjectLimits:
+        """Set the named limits; None lifts one, and those that are not named stay."""
+        with _explained():
+            body = LimitChanges.model_validate(changes)
+        return self._ask("PATCH", _limits(kind, name), TypeAdapter(SubjectLimits), body=body)
+
+    def clear_limits(self, kind: SubjectKind, name: str) -> SubjectLimits:
+        return self._ask("DELETE", _limits(kind, name), TypeAdapter(SubjectLimits))
+
+    def prices(self) -> list[Price]:
+        return self._ask("GET", "/v1/prices", TypeAdapter(list[Price]))
+
+    def set_price(self, model: str, *, input_per_million: str, output_per_million: str) -> Price:
+        """What a million tokens of a model cost, as decimal text of the site's currency."""
+        with _explained():
+            body = NewPrice(input_per_million=input_per_million, output_per_million=output_per_million)
+        return self._ask("PUT", _price(model), TypeAdapter(Price), body=body)
+
+    def clear_price(self, model: str) -> Price:
+        return self._ask("DELETE", _price(model), TypeAdapter(Price))
+
+    def bans(self) -> list[Ban]:
+        """Addresses that the gateway refuses for wrong keys."""
+        return self._ask("GET", "/v1/bans", TypeAdapter(list[Ban]))
+
+    def lift_ban(self, source: str) -> Lifted:
+        if not re.fullmatch(SOURCE_PATTERN, source):
+            raise Refused("That is not an address.", fix="`inferfly bans list` shows those that are banned.")
+        return self._ask("DELETE", "/v1/bans?" + urlencode({"source": source}), TypeAdapter(Lifted))
 
     def usage(self, *, by: UsageGroup, days: int) -> UsageReport:
-        """Totals of the last `days` days, today (UTC) included."""
+        """Totals of the last `days` days of the site's time zone, today included."""
         return self._ask("GET", "/v1/usage?" + urlencode({"by": by, "days": days}), TypeAdapter(UsageReport))
 
     def newest_requests(self, limit: int) -> list[UsageRow]:
@@ -108,7 +198,7 @@ class Client:
     def _ask(
         self, method: str, path: str, answer: TypeAdapter[_Answer], *, body: BaseModel | None = None
     ) -> _Answer:
-        payload = None if body is None else body.model_dump_json().encode()
+        payload = None if body is None else body.model_dump_json(exclude_unset=True).encode()
         status, raw = self._exchange(method, path, payload)
         try:
             if status < http.HTTPStatus.BAD_REQUEST:
@@ -133,6 +223,28 @@ class Client:
             connection.close()
 
 
+def _key_id(text: str) -> str:
+    """It becomes part of an address. Raises Refused."""
+    if not re.fullmatch(KEY_ID_PATTERN, text):
+        raise Refused("That is not a key's id.", fix="`inferfly keys list` shows the ids.")
+    return text
+
+
+def _limits(kind: SubjectKind, name: str) -> str:
+    if not re.fullmatch(SUBJECT_PATTERN, name):
+        raise Refused(
+            "That is neither a key's id nor a name.",
+            fix="`inferfly keys list`, `inferfly accounts list` and `inferfly models` show what there is.",
+        )
+    return f"/v1/limits/{kind}/{name}"
+
+
+def _price(model: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, model):
+        raise Refused("That is not a model's name.", fix="`inferfly models` shows them.")
+    return f"/v1/prices/{model}"
+
+
 @contextmanager
 def _explained() -> Generator[None]:
     """Validate here what control would refuse, so that the answer can name the field."""
@@ -140,7 +252,7 @@ def _explained() -> Generator[None]:
         yield
     except ValidationError as error:
         wrong = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors(include_input=False))
-        why = "; ".join(_RULES[name] for name in wrong)
+        why = "; ".join(dict.fromkeys(_RULES.get(name, _COUNT) for name in wrong))
         raise Refused(
             "That was not sent.", why=f"{why[0].upper()}{why[1:]}.", fix="Correct it and try again."
         ) from None

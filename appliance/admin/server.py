@@ -14,7 +14,7 @@ from setproctitle import setproctitle
 
 from appliance import notify
 from appliance.admin import faults, peer
-from appliance.admin.handlers import Plane, accounts, keys, status, usage
+from appliance.admin.handlers import Plane, accounts, bans, keys, limits, prices, status, usage
 from appliance.admin.reconcile import Reconciler
 from appliance.engine.process import ProcessSupervisor
 from appliance.privacy import logs
@@ -81,7 +81,15 @@ async def serve(
 
         reconciler = Reconciler(catalog, registry, supervisor, socket_of)
         await reconciler.start()
-        plane = Plane(catalog, registry, reader, reconciler, settings.run / "gateway.sock")
+        plane = Plane(
+            catalog=catalog,
+            registry=registry,
+            usage=reader,
+            reconciler=reconciler,
+            gateway_socket=settings.run / "gateway.sock",
+            zone=settings.zone,
+            currency=settings.currency,
+        )
         app = peer.allow_only(cast("App", application(plane)), callers or peer.owners())
         server = _Server(_config(app), settings.control_socket)
         async with asyncio.TaskGroup() as tasks:
@@ -100,7 +108,17 @@ def application(plane: Plane) -> Litestar:
             accounts.create_account,
             keys.list_keys,
             keys.create_key,
+            keys.rotate_key,
             keys.revoke_key,
+            keys.revoke_line,
+            limits.list_limits,
+            limits.change_limits,
+            limits.clear_limits,
+            prices.list_prices,
+            prices.set_price,
+            prices.clear_price,
+            bans.list_bans,
+            bans.lift_ban,
             usage.report_usage,
             usage.list_newest_requests,
         ],

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
     from appliance.admin.contract import (
         Account,
+        Ban,
         CreatedKey,
         EngineStatus,
         Key,
         ModelStatus,
+        Price,
         Status,
+        SubjectLimits,
         UsageReport,
         UsageRow,
     )
@@ -55,10 +58,36 @@ def show_created_key(key: CreatedKey) -> None:
 
 
 def show_keys(keys: Sequence[Key]) -> None:
+    console = _console()
     table = _table("ID", "~ACCOUNT", "~NAME", "STATE", "EXPIRES", "LAST USED")
     for key in keys:
         expires = _day(key.expires_at_ms)
         table.add_row(key.key_id, key.account, key.name, key.state, expires, key.last_used_day or "-")
+    console.print(table)
+    for key in keys:
+        _explain_key(console, key)
+
+
+def show_limits(limits: Sequence[SubjectLimits]) -> None:
+    table = _table("KIND", "~NAME", "LIMIT", ">VALUE")
+    for each in limits:
+        for name, value in each.model_dump(exclude={"kind", "name", "currency"}, exclude_none=True).items():
+            shown = f"{value:,}" if isinstance(value, int) else f"{value} {each.currency}"
+            table.add_row(each.kind, each.name, name.replace("_", " "), shown)
+    _console().print(table)
+
+
+def show_prices(prices: Sequence[Price]) -> None:
+    table = _table("~MODEL", ">INPUT", ">OUTPUT", "PER MILLION TOKENS")
+    for price in prices:
+        table.add_row(price.model, price.input_per_million, price.output_per_million, price.currency)
+    _console().print(table)
+
+
+def show_bans(bans: Sequence[Ban]) -> None:
+    table = _table("~SOURCE", "SINCE (UTC)", "UNTIL (UTC)", ">FAILURES")
+    for ban in bans:
+        table.add_row(ban.source, _minute(ban.since_ms), _minute(ban.until_ms), str(ban.failures))
     _console().print(table)
 
 
@@ -71,13 +100,12 @@ def show_accounts(accounts: Sequence[Account]) -> None:
 
 def show_usage(report: UsageReport) -> None:
     console = _console()
-    _line(console, f"Since {report.since_day} (UTC):")
-    table = _table("~" + report.by.upper(), ">REQUESTS", ">FAILED", ">TOKENS IN", ">TOKENS OUT")
+    _line(console, f"Since {report.since_day} ({report.timezone}):")
+    costs = [f">COST {report.currency}"] if report.priced else []
+    table = _table("~" + report.by.upper(), ">REQUESTS", ">FAILED", ">TOKENS IN", ">TOKENS OUT", *costs)
     for row in report.rows:
-        table.add_row(
-            row.group,
-            *(f"{n:,}" for n in (row.requests, row.failed, row.prompt_tokens, row.completion_tokens)),
-        )
+        numbers = (row.requests, row.failed, row.prompt_tokens, row.completion_tokens)
+        table.add_row(row.group, *(f"{n:,}" for n in numbers), *([row.cost] if report.priced else []))
     console.print(table)
 
 
@@ -94,6 +122,16 @@ def _explain(console: Console, engine: EngineStatus) -> None:
     words = " ".join(part for part in (engine.cause, engine.cure) if part)
     if words:
         console.print(Text(f"{engine.name}: {words}"))
+
+
+def _explain_key(console: Console, key: Key) -> None:
+    """What it may be used for and which key it continues, where there is anything to say."""
+    scopes = (("models", key.models), ("endpoints", key.endpoints), ("from", key.networks))
+    only = "; ".join(f"{what} {', '.join(values)}" for what, values in scopes if values)
+    if only:
+        console.print(Text(f"{key.key_id}: only {only}."))
+    if key.origin != key.key_id:
+        console.print(Text(f"{key.key_id}: of the line of {key.origin}."))
 
 
 def _console() -> Console:

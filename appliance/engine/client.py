@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_rest",
         "_sink",
         "idle_since",
+        "reused",
         "transport",
     )
 
@@ -58,6 +59,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._body_left = 0
         self.idle_since = 0.0
+        self.reused = False
+        """It has carried an answer before: the engine may have closed it at the very moment it was taken."""
 
     def send(self, request: bytes, sink: Sink) -> None:
         self._sink = sink
@@ -120,13 +123,15 @@ class Connection(asyncio.Protocol):
             raise ValueError("not HTTP/1.1")
         if not head[9:12].isdigit() or head[12:13] not in (b" ", b"\r", b""):
             raise ValueError("no status")
-        lengths = _headers(head, b"content-length")
-        codings = _headers(head, b"transfer-encoding")
-        self._chunked = not lengths and codings == [b"chunked"]
-        if not self._chunked:
-            if len(lengths) != 1 or not lengths[0].isdigit() or codings:
-                raise ValueError("an answer without one length or chunks")
-            self._body_left = int(lengths[0])
+        self._chunked = _only(head, b"\r\ntransfer-encoding:") == b"chunked"
+        length = _only(head, b"\r\ncontent-length:")
+        if self._chunked:
+            if length is not None:
+                raise ValueError("a length, and chunks")
+        elif length is None or not length.isdigit() or b"\r\ntransfer-encoding:" in head:
+            raise ValueError("an answer without one length or chunks")
+        else:
+            self._body_left = int(length)
         self._keep = b"\r\nconnection: close" not in head
         self._head_done = True
         assert self._sink is not None
@@ -179,10 +184,16 @@ class Connection(asyncio.Protocol):
             sink.on_end()
 
 
-def _headers(head: bytes, name: bytes) -> list[bytes]:
-    """All values of a header, of a head in lower case."""
-    lines = head.split(b"\r\n" + name + b":")[1:]
-    return [line.partition(b"\r\n")[0].strip() for line in lines]
+def _only(head: bytes, name: bytes) -> bytes | None:
+    """The value of a header, of a head in lower case; None where it is not there. ValueError if it comes twice."""
+    at = head.find(name)
+    if at < 0:
+        return None
+    start = at + len(name)
+    if head.find(name, start) >= 0:
+        raise ValueError("a header twice")
+    end = head.find(b"\r\n", start)
+    return (head[start:] if end < 0 else head[start:end]).strip()
 
 
 class EnginePool:
@@ -193,9 +204,12 @@ class EnginePool:
         self._idle: list[Connection] = []
         self._closed = False
 
-    async def open_stream(self, path: str, body: bytes, sink: Sink) -> Connection:
-        """POST `body` to `path`; the answer comes to `sink`. Raises NotReady if the engine can't be reached."""
-        connection = self._take() or await self._connect()
+    async def open_stream(self, path: str, body: bytes, sink: Sink, *, fresh: bool = False) -> Connection:
+        """POST `body` to `path`; the answer comes to `sink`. Raises NotReady if the engine can't be reached.
+
+        `fresh` wants a new connection.
+        """
+        connection = (None if fresh else self._take()) or await self._connect()
         head = b"POST %b HTTP/1.1\r\nhost: engine\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         connection.send(head % (path.encode(), len(body)) + body, sink)
         return connection
@@ -205,6 +219,7 @@ class EnginePool:
             connection.transport.close()
             return
         connection.idle_since = asyncio.get_running_loop().time()
+        connection.reused = True
         self._idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
@@ -242,11 +257,26 @@ class EngineClient:
     def __init__(self) -> None:
         self._pools: dict[str, EnginePool] = {}
 
-    async def open_stream(self, socket_path: str, path: str, body: bytes, sink: Sink) -> Connection:
+    async def open_stream(
+        self, socket_path: str, path: str, body: bytes, sink: Sink, *, fresh: bool = False
+    ) -> Connection:
         pool = self._pools.get(socket_path)
         if pool is None:
             pool = self._pools[socket_path] = EnginePool(socket_path)
-        return await pool.open_stream(path, body, sink)
+        return await pool.open_stream(path, body, sink, fresh=fresh)
+
+    async def healthy(self, socket_path: str, seconds_max: float) -> bool:
+        """Whether an engine's server answers at all. Over a connection of its own."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                reader, writer = await asyncio.open_unix_connection(socket_path)
+                try:
+                    writer.write(b"GET /health HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n\r\n")
+                    return (await reader.read(13)).startswith(b"HTTP/1.1 200")
+                finally:
+                    writer.transport.abort()
+        except (OSError, TimeoutError):
+            return False
 
     def keep_only(self, socket_paths: set[str]) -> None:
         """Forget engines that are gone."""

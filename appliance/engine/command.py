@@ -97,6 +97,7 @@ def build(
         f"--uds={folder.socket}",
         f"--shutdown-timeout={max(1, round(settings.drain_seconds_max))}",
         *SEALED_FLAGS,
+        *_abilities(spec),
         *_options(spec.engine),
         *_memory(spec.engine, gpu=gpu),
     )
@@ -104,6 +105,14 @@ def build(
     if not gpu:
         environment |= _cpu(threads)
     return Command(argv, environment)
+
+
+def _abilities(spec: ModelSpec) -> list[str]:
+    """What the model is used for. A modality that nobody can send costs no memory."""
+    flags = [f'--limit-mm-per-prompt={{"image":{spec.images_max},"video":0,"audio":0}}']
+    if spec.pools:
+        flags.append("--runner=pooling")
+    return flags
 
 
 def _options(options: EngineOptions) -> list[str]:

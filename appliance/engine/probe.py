@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from appliance.catalog import ModelSpec
 
 METRIC: Final = re.compile(rb"^vllm:([a-z_]+?)(?:_total)?\{[^}]*\} ([0-9.eE+]+)$", re.MULTILINE)
 """One sample of vLLM's own metrics. Their labels hold no quoted braces: all are ours."""
@@ -37,8 +39,8 @@ class Pulse:
 class Probe:
     """Every question is bounded by `seconds`; no answer in time counts as none."""
 
-    def __init__(self, socket_path: Path, model: str) -> None:
-        self._model = model
+    def __init__(self, socket_path: Path, spec: ModelSpec) -> None:
+        self._path, self._question = _least_work(spec)
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(socket_path)),
             base_url="http://engine",
@@ -52,10 +54,9 @@ class Probe:
             return False
 
     async def answers(self, seconds: float) -> bool:
-        """Whether it completes one token. An engine that refuses because it is full answers, too."""
-        body = {"model": self._model, "prompt": [1], "max_tokens": 1, "temperature": 0}
+        """Whether it does the least that can be asked of it. One that refuses because it is full answers, too."""
         try:
-            response = await self._client.post("/v1/completions", json=body, timeout=seconds)
+            response = await self._client.post(self._path, json=self._question, timeout=seconds)
         except httpx.HTTPError:
             return False
         return response.is_success or response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
@@ -70,6 +71,15 @@ class Probe:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _least_work(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
+    """Where to ask an engine of this model for one token of work, and how."""
+    if not spec.pools:
+        return "/v1/completions", {"model": spec.name, "prompt": [1], "max_tokens": 1, "temperature": 0}
+    if "embeddings" in spec.endpoints:
+        return "/v1/embeddings", {"model": spec.name, "input": [1]}
+    return "/score", {"model": spec.name, "text_1": "a", "text_2": "a"}
 
 
 def read_pulse(metrics: bytes) -> Pulse:

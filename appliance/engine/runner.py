@@ -64,7 +64,7 @@ async def _live(settings: Settings, spec: ModelSpec, name: str) -> None:
     folder.create()
     try:
         vllm = await VllmProcess.start(start, folder)
-        probe = Probe(folder.socket, spec.name)
+        probe = Probe(folder.socket, spec)
         try:
             await Runner(settings, name, vllm, probe).run(stopping)
         finally:

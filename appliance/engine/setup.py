@@ -37,7 +37,10 @@ _name = click.argument("name", required=False)
 @_home
 @click.option("--repair", is_flag=True, help="Verify every file, and make anew what is damaged.")
 def setup(home: Path | None, *, repair: bool) -> None:
-    """Set up the engine's environment and every model of models.yaml. What is in place is kept."""
+    """Set up vLLM's environment and every model of models.yaml.
+
+    What is in place is kept, so a second run is short. `install.sh` calls this.
+    """
     settings, models = _load(home)
     with _alone(settings) as others_run, _explained():
         if repair and others_run:
@@ -57,14 +60,17 @@ def setup(home: Path | None, *, repair: bool) -> None:
 
 @click.group()
 def weights() -> None:
-    """Obtain, verify and identify the files of models."""
+    """Fetch, verify and identify the files of models."""
 
 
 @weights.command()
 @_name
 @_home
 def fetch(name: str | None, home: Path | None) -> None:
-    """Obtain the files of the model NAME, or of all. What is in place is only verified."""
+    """Put a model's files in place, or those of all.
+
+    NAME is a model of models.yaml. What is in place is only verified.
+    """
     settings, models = _load(home, name)
     with _alone(settings), _explained():
         for model in models:
@@ -75,7 +81,10 @@ def fetch(name: str | None, home: Path | None) -> None:
 @_name
 @_home
 def verify(name: str | None, home: Path | None) -> None:
-    """Compare the files of the model NAME, or of all, with their digests."""
+    """Compare a model's files with its digest, or those of all.
+
+    NAME is a model of models.yaml.
+    """
     settings, models = _load(home, name)
     reporter = Reporter()
     for model in models:
@@ -87,7 +96,10 @@ def verify(name: str | None, home: Path | None) -> None:
 @weights.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 def digest(path: Path) -> None:
-    """Print what models.yaml has to say of PATH: a file, or a folder in Hugging Face layout."""
+    """Print the digest that models.yaml wants of PATH.
+
+    PATH is a file, or a folder in Hugging Face layout.
+    """
     click.echo(files.digest_of(path))
 
 

@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
-from litestar import Litestar, MediaType, Request, Response, asgi, get
+from litestar import Litestar, MediaType, Request, Response, asgi, delete, get
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.params import FromPath
 
 from appliance import metrics
-from appliance.errors import BadRequest, ClientGone, RequestError, UnknownRoute, WrongMethod
-from appliance.gateway import answers, auth
-from appliance.gateway.asgi import Receive, Scope, Send
+from appliance.errors import BadRequest, RequestError, UnknownModel, UnknownRoute, WrongMethod
+from appliance.gateway import answers
+from appliance.gateway.asgi import AsgiExchange
+from appliance.gateway.dialects.messages import ERRORS
+from appliance.gateway.exchange import by_name
 from appliance.gateway.inference import Endpoint, Gateway
-from appliance.gateway.schema import chat, completions
+from appliance.gateway.schema import (
+    chat,
+    completions,
+    embeddings,
+    messages,
+    rerank,
+    responses,
+    score,
+    tokenize,
+)
 from appliance.privacy.logs import log
+from appliance.store.registry import ModelRecord
 
+_CHAT = "/v1/chat/completions"
+_BETA = (b"", b"beta=true")
+"""What Anthropic's SDKs may add to an address."""
 INFERENCE = {
-    "/v1/chat/completions": Endpoint(chat.parse, "/v1/chat/completions"),
+    _CHAT: Endpoint(chat.parse, _CHAT),
     "/v1/completions": Endpoint(completions.parse, "/v1/completions"),
+    "/v1/responses": Endpoint(responses.parse, _CHAT),
+    "/v1/messages": Endpoint(messages.parse, _CHAT, ERRORS, _BETA),
+    "/v1/embeddings": Endpoint(embeddings.parse, "/v1/embeddings"),
+    "/v1/rerank": Endpoint(rerank.parse, "/rerank"),
+    "/v1/score": Endpoint(score.parse, "/score"),
+    "/tokenize": Endpoint(tokenize.parse_tokenize, "/tokenize"),
+    "/detokenize": Endpoint(tokenize.parse_detokenize, "/detokenize"),
+    "/v1/messages/count_tokens": Endpoint(messages.parse_count_tokens, "/tokenize", ERRORS, _BETA),
 }
+"""The inference APIs, by address: those in other protocols than vLLM's chat are translated to it."""
 
 
-def build(gateway: Gateway) -> Litestar:
+def build(gateway: Gateway, body_seconds_max: float) -> Litestar:
     """The whole surface of the box. Whatever isn't listed here answers 404."""
     return Litestar(
         route_handlers=[
-            *(_inference(gateway, path, endpoint) for path, endpoint in INFERENCE.items()),
+            *(_inference(gateway, path, endpoint, body_seconds_max) for path, endpoint in INFERENCE.items()),
             _models(gateway),
+            _model(gateway),
             _health(),
             _ready(gateway),
             _metrics(gateway),
+            _bans(gateway),
+            _lift(gateway),
         ],
         exception_handlers={Exception: _refuse},
         openapi_config=None,
@@ -40,39 +70,54 @@ def build(gateway: Gateway) -> Litestar:
     )
 
 
-def _inference(gateway: Gateway, path: str, endpoint: Endpoint) -> Any:
+def _inference(gateway: Gateway, path: str, endpoint: Endpoint, body_seconds_max: float) -> Any:
     @asgi(path, copy_scope=False)
     async def handler(scope: Any, receive: Any, send: Any) -> None:
-        await _serve(gateway, endpoint, scope, receive, send)
+        exchange = AsgiExchange(scope, receive, send, gateway.body_bytes_max, body_seconds_max)
+        await gateway.serve(endpoint, exchange)
 
     return handler
 
 
-async def _serve(gateway: Gateway, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-    try:
-        await gateway.serve(endpoint, scope, receive, send)
-    except ClientGone:
-        return
-    except RequestError as error:
-        gateway.metrics.refusals.labels(error.reason).inc()
-        body = answers.error_body(error)
-        headers = [*answers.error_headers(error, None), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
 def _models(gateway: Gateway) -> Any:
-    @get("/v1/models", sync_to_thread=False)
-    def models(request: Request[Any, Any, Any]) -> Response[bytes]:
-        auth.identify(request.scope["headers"], gateway.table.keys)
-        listed = [
-            {"id": model.name, "object": "model", "created": model.created_at_s, "owned_by": "inferfly"}
-            | {"max_model_len": model.max_context}
-            for model in gateway.table.models.values()
-        ]
-        return _json({"object": "list", "data": listed})
+    @get("/v1/models")
+    async def models(request: Request[Any, Any, Any]) -> Response[bytes]:
+        usable = await _usable(gateway, request)
+        return _json({"object": "list", "data": [_described(model) for model in usable.values()]})
 
     return models
+
+
+def _model(gateway: Gateway) -> Any:
+    @get("/v1/models/{name:str}")
+    async def model(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
+        found = (await _usable(gateway, request)).get(name)
+        if found is None:
+            raise UnknownModel
+        return _json(_described(found))
+
+    return model
+
+
+async def _usable(gateway: Gateway, request: Request[Any, Any, Any]) -> dict[str, ModelRecord]:
+    """The models that the caller's key may use."""
+    client = request.scope["client"]
+    headers = by_name(request.scope["headers"])
+    caller = await gateway.identify(headers, client[0] if client else None)
+    table = gateway.table
+    allowed = table.keys[caller.key_id].models
+    return {name: one for name, one in table.models.items() if allowed is None or name in allowed}
+
+
+def _described(model: ModelRecord) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created_at_s,
+        "owned_by": "inferfly",
+        "max_model_len": model.max_context,
+        "endpoints": sorted(model.endpoints),
+    }
 
 
 def _health() -> Any:
@@ -97,25 +142,49 @@ def _ready(gateway: Gateway) -> Any:
 def _metrics(gateway: Gateway) -> Any:
     @get("/metrics", sync_to_thread=False)
     def exposition(request: Request[Any, Any, Any]) -> Response[bytes]:
-        """For the box itself, over the gateway's unix socket. Elsewhere there is no such address."""
-        if request.scope["server"] is None or request.scope["server"][1] is not None:
-            raise UnknownRoute
-        gateway.metrics.open.set(gateway.admission.open)
+        _only_for_the_box(request)
+        gateway.publish()
         return Response(gateway.metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
     return exposition
 
 
-def _json(data: dict[str, Any], status: int = 200) -> Response[bytes]:
+def _bans(gateway: Gateway) -> Any:
+    @get("/bans", sync_to_thread=False)
+    def bans(request: Request[Any, Any, Any]) -> Response[bytes]:
+        _only_for_the_box(request)
+        return _json([ban._asdict() for ban in gateway.guard.banned(time.time())])
+
+    return bans
+
+
+def _lift(gateway: Gateway) -> Any:
+    @delete("/bans/{source:path}", status_code=200, sync_to_thread=False)
+    def lift(request: Request[Any, Any, Any], source: FromPath[PurePath]) -> Response[bytes]:
+        _only_for_the_box(request)
+        if not gateway.guard.lift(str(source).removeprefix("/")):
+            raise UnknownRoute
+        return _json({})
+
+    return lift
+
+
+def _only_for_the_box(request: Request[Any, Any, Any]) -> None:
+    """Some addresses are there over the gateway's unix socket only."""
+    if request.scope["server"] is None or request.scope["server"][1] is not None:
+        raise UnknownRoute
+
+
+def _json(data: object, status: int = 200) -> Response[bytes]:
     return _response(msgspec.json.encode(data), status, answers.JSON)
 
 
-def _response(body: bytes, status: int, headers: list[answers.Header]) -> Response[bytes]:
-    texts = {name.decode(): value.decode() for name, value in headers if name != b"content-type"}
+def _response(body: bytes, status: int, head: bytes) -> Response[bytes]:
+    texts = {name.decode(): value.decode() for name, value in answers.pairs(head) if name != b"content-type"}
     return Response(body, status_code=status, media_type=MediaType.JSON, headers=texts)
 
 
-def _refuse(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The one place where a failure becomes HTTP outside of inference. Nothing of the request is in it."""
     match error:
         case RequestError():
@@ -129,4 +198,6 @@ def _refuse(_request: Request[Any, Any, Any], error: Exception) -> Response[byte
         case _:
             log("request_failed", error=type(error).__name__.lower()[:64])
             refusal = RequestError()
-    return _response(answers.error_body(refusal), refusal.status, answers.error_headers(refusal, None))
+    endpoint = INFERENCE.get(request.scope["path"])
+    shape = endpoint.errors if endpoint else answers.OPENAI
+    return _response(shape.body(refusal, None), refusal.status, answers.error_head(refusal, None))

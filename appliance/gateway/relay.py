@@ -4,84 +4,90 @@ from __future__ import annotations
 
 import asyncio
 import time
-import types
-from collections import deque
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from collections.abc import Callable
+from typing import Final, Literal
 
-from appliance.domain import Call, Outcome, TokenCounts
+from appliance.domain import Outcome, Reservation, TokenCounts
 from appliance.engine.client import Connection
 from appliance.errors import EngineFault, EngineLost, RequestError
 from appliance.gateway import answers
-from appliance.gateway.asgi import Message, Receive, Send
+from appliance.gateway.answers import ErrorShape
+from appliance.gateway.exchange import Exchange, nothing
+from appliance.privacy.content import Translator
 
-ERROR_BYTES_MAX = 64 * 1024
-EVENT_BYTES_MAX = 16 * 1024 * 1024
-STALL_SECONDS_MAX = 30.0
-"""A caller that takes nothing for this long is gone: it must not hold an engine and a slot for ever."""
-HUNG_UP = 499
+ERROR_BYTES_MAX: Final = 64 * 1024
+EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
+HUNG_UP: Final = 499
 """What the ledger says of a caller that left before the end (nginx's number; no standard has one)."""
 
 _USAGE = b'"usage":{'
 _AT_OBJECT = len(_USAGE) - 1
+_INDEX = b'"choices":[{"index":'
 _ERROR = b'data: {"error"'
 _DONE = b"data: [DONE]\n\n"
 """The last event of a stream. SDKs hang up when they have read it, often before the body's own end."""
 _NO_CHOICES = b'"choices":[]'
+_RETRIED = (500, 503)
+"""What an engine says that is full, or that drains: another one may well answer."""
 
 
 class Relay:
     """The sink of one engine's answer.
 
-    It is driven from the engine's socket: an event costs no task switch, because `send` runs to its end at once
-    unless the caller reads too slowly. Then reading from the engine pauses until the caller has caught up.
+    It is driven from the engine's socket: an event costs no task switch. While the caller reads too slowly,
+    reading from the engine pauses.
     """
 
     __slots__ = (
         "_carry",
+        "_choices",
         "_connection",
         "_counts",
         "_ended",
+        "_exchange",
         "_first_ns",
         "_hide_usage",
         "_last_ns",
         "_note",
-        "_outbox",
-        "_owner",
+        "_of_choice",
         "_pieces",
-        "_request_id",
-        "_send",
+        "_reservation",
+        "_retry_lost",
+        "_retry_refused",
+        "_settled",
+        "_shape",
         "_show_total",
         "_size",
-        "_stall_seconds_max",
         "_started",
         "_status",
         "_stream",
         "_told_done",
+        "_translator",
         "_usage",
-        "_writer",
+        "unheard",
     )
 
     def __init__(
         self,
-        send: Send,
-        request_id: str,
-        call: Call,
+        exchange: Exchange,
+        reservation: Reservation,
         note: Callable[[bytes], None],
-        stall_seconds_max: float = STALL_SECONDS_MAX,
+        translator: Translator | None = None,
+        shape: ErrorShape = answers.OPENAI,
     ) -> None:
         """`note` keeps the engine's running usage where a kill of this process can't lose it."""
-        self._send = send
-        self._request_id = request_id
+        call = reservation.call
+        self._exchange = exchange
+        self._reservation = reservation
         self._note = note
-        self._stall_seconds_max = stall_seconds_max
+        self._translator = translator
+        self._shape = shape
         self._stream = call.stream
         self._show_total = call.include_usage
         self._hide_usage = not call.continuous_usage
+        self._choices = call.choices
+        self._of_choice: dict[bytes, int] | None = None
         self._connection: Connection | None = None
-        self._owner = asyncio.current_task()
-        self._outbox: deque[Message] = deque()
-        self._writer: asyncio.Task[None] | None = None
         self._carry = b""
         self._pieces: list[bytes] = []
         self._size = 0
@@ -92,19 +98,38 @@ class Relay:
         self._first_ns = self._last_ns = 0
         self._ended = False
         self._told_done = False
+        self._settled = asyncio.get_running_loop().create_future()
+        self._retry_lost = self._retry_refused = False
+        self.unheard: Literal["", "lost", "refused"] = ""
+        """How the engine failed before it had answered anything, where that is to be tried again."""
+        exchange.when_gone(self._on_gone)
 
-    async def run(self, connection: Connection, receive: Receive) -> None:
-        """Wait until the answer is out or the caller has hung up."""
+    @property
+    def key_id(self) -> str:
+        """Whose request it is."""
+        return self._reservation.caller.key_id
+
+    def may_retry(self, *, lost: bool, refused: bool) -> None:
+        """Whether something else can be tried if the engine is lost, or refuses, before it has answered."""
+        self.unheard = ""
+        self._retry_lost, self._retry_refused = lost, refused
+
+    async def run(self, connection: Connection) -> None:
+        """Wait until the answer is out, the caller has hung up, or the engine has failed unheard."""
         self._connection = connection
-        await self.finish(receive)
+        self._exchange.pace(connection.pause, connection.resume)
+        await self._settled
+        if self._ended:
+            self.unheard = ""  # it was over when its engine failed: there is nothing to try again
+        if self.unheard:
+            self._settled = asyncio.get_running_loop().create_future()
+        else:
+            await self.finish()
 
-    async def finish(self, receive: Receive) -> None:
+    async def finish(self) -> None:
         """Wait until what there is to say is out or the caller has hung up."""
-        while not self._ended or self._writer is not None:
-            if (await receive())["type"] == "http.disconnect":
-                break
-        if self._writer is not None or not (self._ended or self._told_done):
-            self._status = HUNG_UP
+        if not await self._exchange.over():
+            self._hang_up()
 
     def outcome(self) -> Outcome:
         """How the request ended, for its ledger row."""
@@ -112,9 +137,15 @@ class Relay:
 
     def close(self) -> None:
         """Let go of the engine, which aborts the request if it still runs."""
-        self._cut()
-        if self._writer is not None:
-            self._writer.cancel()
+        connection = self._let_go()
+        if connection is not None:
+            connection.cut()
+
+    def _let_go(self) -> Connection | None:
+        """The connection is no longer ours: what the caller's pace does must not reach it."""
+        connection, self._connection = self._connection, None
+        self._exchange.pace(nothing, nothing)
+        return connection
 
     def fail(self, error: RequestError) -> None:
         """End the answer with an error: a response of its own, or an event if a stream has begun."""
@@ -122,20 +153,28 @@ class Relay:
             return
         self._ended = True
         self._status = error.status
-        self._cut()
+        self.close()
+        exchange = self._exchange
         if self._started:
-            self._put({"type": "http.response.body", "body": answers.error_event(error), "more_body": False})
-            return
-        body = answers.error_body(error)
-        headers = answers.error_headers(error, self._request_id)
-        self._respond(error.status, headers, body)
+            translator = self._translator
+            exchange.write(self._shape.event(error) if translator is None else translator.fail(error))
+        else:
+            body = self._shape.body(error, self._reservation.request_id)
+            head = answers.error_head(error, self._reservation.request_id, self._shape)
+            exchange.start(error.status, head + self._reservation.head, len(body))
+            exchange.write(body)
+        exchange.end()
+        self._settle()
 
     def on_head(self, status: int) -> None:
+        if self._retry_refused and status in _RETRIED:
+            self._fail_unheard("refused")
+            return
+        self._retry_lost = False
         self._status = status
         if status == 200 and self._stream:
             self._started = True
-            headers = [*answers.EVENT_STREAM, (b"x-request-id", self._request_id.encode())]
-            self._put({"type": "http.response.start", "status": 200, "headers": headers})
+            self._exchange.start(200, answers.EVENT_STREAM + self._head())
 
     def on_data(self, data: bytes) -> None:
         if not self._started:
@@ -148,11 +187,13 @@ class Relay:
     def on_end(self) -> None:
         if self._ended:
             return
-        self._connection = None
+        self._let_go()
         if self._carry:
             self.fail(EngineLost())
         elif self._started:
-            self._finish_stream()
+            self._ended = True
+            self._exchange.end()
+            self._settle()
         elif self._status == 200:
             self._finish_whole(b"".join(self._pieces))
         else:
@@ -162,31 +203,85 @@ class Relay:
             self.fail(refusal)
 
     def on_lost(self) -> None:
-        self.fail(EngineLost())
+        if self._retry_lost and not self._ended:
+            self._fail_unheard("lost")
+        else:
+            self.fail(EngineLost())
+
+    def _on_gone(self) -> None:
+        """The caller has hung up."""
+        self._ended = True
+        self._hang_up()
+        self._settle()
+
+    def _hang_up(self) -> None:
+        if not self._told_done or self._exchange.full:
+            self._status = HUNG_UP
+
+    def _fail_unheard(self, how: Literal["lost", "refused"]) -> None:
+        self.unheard = how
+        self.close()
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self._settled.done():
+            self._settled.set_result(None)
 
     def _event(self, event: bytes) -> None:
-        """One whole server-sent event. Running usage is noted, and cut out unless the caller asked for it."""
+        """One whole server-sent event."""
         at = event.rfind(_USAGE)
-        if at < 0:
-            if event.startswith(_ERROR):
-                self.fail(EngineFault())
-                return
-        else:
-            start = at + _AT_OBJECT
-            end = _object_end(event, start)
-            self._usage = usage = event[start:end]
-            self._note(usage)
-            if event.find(_NO_CHOICES, 0, at) >= 0:
-                self._counts = "exact"
-                if not self._show_total:
-                    return
-            elif self._hide_usage:
-                event = event[: at - 1] + event[end:]
-        self._told_done = event == _DONE
+        shown = event
+        if at >= 0:
+            shown = self._metered(event, at)
+        elif event == _DONE:
+            self._told_done = True
+        elif event.startswith(_ERROR):
+            self.fail(EngineFault())
+            return
+        if self._translator is not None:
+            shown = self._translated(event)
+        if not shown or self._ended:
+            return
         self._last_ns = now = time.monotonic_ns()
         if not self._first_ns:
             self._first_ns = now
-        self._put({"type": "http.response.body", "body": event, "more_body": True})
+        self._exchange.write(shown)
+
+    def _metered(self, event: bytes, at: int) -> bytes:
+        """Note the usage that an event tells at `at`. Gives what the caller sees: the usage only if it asked for it."""
+        start = at + _AT_OBJECT
+        end = event.find(b"}", start) + 1
+        if not end or event.find(b"{", start + 1, end) >= 0:
+            end = _object_end(event, start)
+        usage = event[start:end]
+        if event.find(_NO_CHOICES, 0, at) >= 0:
+            self._counts = "exact"
+            shown = event if self._show_total else b""
+        else:
+            if self._choices > 1:
+                usage = self._of_all_choices(event, usage)
+            shown = event[: at - 1] + event[end:] if self._hide_usage else event
+        self._usage = usage
+        self._note(usage)
+        return shown
+
+    def _translated(self, event: bytes) -> bytes:
+        assert self._translator is not None
+        try:
+            return self._translator.end() if self._told_done else self._translator.event(event)
+        except ValueError:
+            self.fail(EngineFault())
+            return b""
+
+    def _of_all_choices(self, event: bytes, usage: bytes) -> bytes:
+        """Usage of the whole request: vLLM's running usage counts the tokens of one of its answers only."""
+        if self._of_choice is None:
+            self._of_choice = {}
+        at = event.find(_INDEX)
+        index = event[at + len(_INDEX) : event.find(b",", at + len(_INDEX))] if at >= 0 else b""
+        prompt, completion = answers.counts(usage)
+        self._of_choice[index] = completion
+        return answers.usage(prompt, sum(self._of_choice.values()))
 
     def _split(self, data: bytes) -> None:
         """Events that came cut, or several at once."""
@@ -203,68 +298,37 @@ class Relay:
         if self._status == 200 or self._size <= ERROR_BYTES_MAX:
             self._pieces.append(data)
 
-    def _finish_stream(self) -> None:
-        self._ended = True
-        self._put({"type": "http.response.body", "body": b"", "more_body": False})
-
     def _finish_whole(self, body: bytes) -> None:
-        self._ended = True
         at = body.rfind(_USAGE)
         if at >= 0:
             start = at + _AT_OBJECT
             self._usage = body[start : _object_end(body, start)]
             self._note(self._usage)
             self._counts = "exact"
-        self._respond(200, [*answers.JSON, (b"x-request-id", self._request_id.encode())], body)
-
-    def _respond(self, status: int, headers: list[answers.Header], body: bytes) -> None:
-        headers.append((b"content-length", b"%d" % len(body)))
-        self._put({"type": "http.response.start", "status": status, "headers": headers})
-        self._put({"type": "http.response.body", "body": body, "more_body": False})
-
-    def _put(self, message: Message) -> None:
-        if self._writer is not None:
-            self._outbox.append(message)
-            return
-        sending = self._send(message)
-        try:
-            waits_for = sending.send(None)
-        except StopIteration:
-            return
-        except Exception:  # noqa: BLE001  # whatever the server raises ends this request, not the loop's callback
-            self._abandon()
-            return
-        if self._connection is not None:
-            self._connection.pause()
-        self._writer = asyncio.get_running_loop().create_task(self._catch_up(sending, waits_for))
-
-    async def _catch_up(self, sending: Coroutine[Any, Any, None], waits_for: object) -> None:
-        """Finish a `send` that had to wait for the caller, then what piled up behind it, then read on."""
-        now = asyncio.get_running_loop().time
-        try:
-            async with asyncio.timeout(self._stall_seconds_max) as limit:
-                await _resume(sending, waits_for)
-                while self._outbox:
-                    limit.reschedule(now() + self._stall_seconds_max)
-                    await self._send(self._outbox.popleft())
-        except Exception:  # noqa: BLE001  # as in `_put`; also a caller that takes nothing any more
-            self._abandon()
-            return
-        self._writer = None
-        if self._connection is not None:
-            self._connection.resume()
-
-    def _cut(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.cut()
-
-    def _abandon(self) -> None:
-        """The caller can't be reached any more."""
+        elif self._reservation.call.output_tokens_max == 0:
+            self._counts = "exact"  # tokens that are only counted come without usage: nothing was computed
+        if self._translator is not None:
+            try:
+                body = self._translator.whole(body)
+            except ValueError:
+                self.fail(EngineFault())
+                return
         self._ended = True
-        self._status = HUNG_UP
-        if self._owner is not None:
-            self._owner.cancel()
+        exchange = self._exchange
+        exchange.start(200, answers.JSON + self._head(), len(body))
+        exchange.write(body)
+        exchange.end()
+        self._settle()
+
+    def _head(self) -> bytes:
+        """What every answer tells of its request: its id, how long it took to begin, and what is left of the limits."""
+        reservation = self._reservation
+        spent_ms = (time.monotonic_ns() - reservation.started_ns) // 1_000_000
+        return b"%bopenai-processing-ms: %d\r\n%b" % (
+            answers.request_id_head(reservation.request_id, self._shape),
+            spent_ms,
+            reservation.head,
+        )
 
 
 def _object_end(data: bytes, start: int) -> int:
@@ -275,14 +339,3 @@ def _object_end(data: bytes, start: int) -> int:
         end = data.find(b"}", end + 1)
         nested = data.find(b"{", nested + 1, end)
     return end + 1 if end >= 0 else len(data)
-
-
-@types.coroutine
-def _resume(sending: Coroutine[Any, Any, None], waits_for: object) -> Generator[object, None, None]:
-    """Carry on, inside a task, a coroutine that was begun outside of one and now waits for a future."""
-    while True:
-        yield waits_for
-        try:
-            waits_for = sending.send(None)
-        except StopIteration:
-            return

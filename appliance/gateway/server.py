@@ -9,7 +9,9 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 import uvicorn
 import uvloop
@@ -17,23 +19,32 @@ from setproctitle import setproctitle
 
 from appliance import notify
 from appliance.clock import now_ms
+from appliance.domain import LedgerRow, Price
 from appliance.engine.client import EngineClient
 from appliance.errors import AlreadyRunning
-from appliance.gateway import public
+from appliance.gateway import public, restore
 from appliance.gateway.admission import Admission
+from appliance.gateway.guard import Guard
 from appliance.gateway.inference import Gateway
+from appliance.gateway.limits import Book
 from appliance.gateway.meter import Meter
 from appliance.gateway.routing import Routing
+from appliance.gateway.tls import Tls
+from appliance.gateway.wire import CONNECTIONS_MAX, Door, Wire
 from appliance.metrics import Metrics
 from appliance.privacy import logs
 from appliance.settings import Settings
 from appliance.store.journal import Journal
 from appliance.store.ledger import Ledger
-from appliance.store.registry import RegistryReader
+from appliance.store.registry import RegistryReader, RoutingTable
 
 POLL_SECONDS = 0.1
 """How soon a new key, a revoked one or an engine's new state is known here."""
 LEDGER_SECONDS_MAX = 10.0
+LATE_SECONDS_MAX = 1.0
+"""How long a stopping gateway still takes requests of connections that it has accepted."""
+HANDSHAKE_SECONDS_MAX = 10.0
+ENGINE_SECONDS_MAX = 2.0
 BACKLOG = 4096
 FILES_SPARE = 512
 """Descriptors beyond the two that each open request takes: idle connections, databases, listeners."""
@@ -44,26 +55,28 @@ def run(settings: Settings) -> None:
     setproctitle("inferfly gateway")
     os.umask(0o077)
     logs.install("gateway")
-    _allow_files(2 * settings.open_requests_max + FILES_SPARE)
+    files = _allow_files(2 * settings.open_requests_max + FILES_SPARE)
+    tls = _tls(settings)
     with contextlib.closing(RegistryReader(settings.registry_db)) as registry:
-        journal = Journal(settings.journal, settings.open_requests_max)
+        # Twice as many places as open requests: those that have ended keep theirs until their row is written.
+        journal = Journal(settings.journal, 2 * settings.open_requests_max)
         sockets = _sockets(settings)  # only now: a second gateway must not take the socket of the first
-        ledger = Ledger(settings.usage_db, journal)
+        table = registry.load()
+        ledger = Ledger(settings.usage_db, journal, zone=settings.zone, cost_of=_cost_by(table.prices))
         ledger.start()
-        metrics = Metrics()
-        gateway = Gateway(
-            table=registry.load(),
-            admission=Admission(journal, settings.open_requests_max),
-            routing=Routing(),
-            engines=EngineClient(),
-            meter=Meter(ledger, metrics),
-            metrics=metrics,
-            journal=journal,
-            body_bytes_max=settings.body_bytes_max,
+        gateway = _gateway(settings, table, journal, ledger)
+        door = Door(
+            gateway,
+            {path.encode(): endpoint for path, endpoint in public.INFERENCE.items()}
+            if settings.fast_lane
+            else {},
             body_seconds_max=settings.body_seconds_max,
+            connections_per_source_max=settings.connections_per_source_max,
+            # Half of the descriptors: each may need another one, to an engine.
+            connections_max=min(CONNECTIONS_MAX, (files - FILES_SPARE // 2) // 2),
         )
         try:
-            uvloop.run(_serve(gateway, registry, sockets, settings.drain_seconds_max))
+            uvloop.run(_serve(door, registry, sockets, tls, settings))
         finally:
             gateway.meter.flush()
             ledger.stop(LEDGER_SECONDS_MAX)
@@ -71,16 +84,61 @@ def run(settings: Settings) -> None:
     logs.log("stopped", part="gateway")
 
 
+def _gateway(settings: Settings, table: RoutingTable, journal: Journal, ledger: Ledger) -> Gateway:
+    metrics = Metrics()
+    book = Book(settings.zone)
+    admission = Admission(
+        journal,
+        settings.open_requests_max,
+        book,
+        settings.queue_seconds_max,
+        behind=lambda: ledger.failing or ledger.backlog > settings.open_requests_max // 2,
+    )
+    restore.counts(book, ledger, table, settings.zone, now_ms())
+    return Gateway(
+        table=table,
+        guard=Guard(failures_max=settings.guesses_max, ban_seconds=settings.ban_seconds),
+        admission=admission,
+        routing=Routing(),
+        engines=EngineClient(),
+        meter=Meter(ledger, metrics),
+        metrics=metrics,
+        journal=journal,
+        body_bytes_max=settings.body_bytes_max,
+    )
+
+
+def _cost_by(prices: Mapping[str, Price]) -> Callable[[LedgerRow], int]:
+    """What a request cost that a former gateway left open."""
+
+    def cost_of(row: LedgerRow) -> int:
+        price = prices.get(row.model_id)
+        return price.cost_micros(row.prompt_tokens, row.completion_tokens) if price else 0
+
+    return cost_of
+
+
+def _tls(settings: Settings) -> Tls | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return Tls(settings.tls_certificate, settings.tls_key, settings.tls_version_min)
+
+
 async def _serve(
-    gateway: Gateway, registry: RegistryReader, sockets: list[socket.socket], drain_seconds: float
+    door: Door, registry: RegistryReader, sockets: list[socket.socket], tls: Tls | None, settings: Settings
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(logs.loop_exception)
-    server = _Server(gateway, drain_seconds)
+    server = _Server(door, tls, settings.drain_seconds_max, settings.body_seconds_max)
     async with asyncio.TaskGroup() as tasks:
-        polling = tasks.create_task(_follow(gateway, registry))
+        watching = [
+            tasks.create_task(_follow(door.gateway, registry)),
+            tasks.create_task(_look_after(door.gateway, tls)),
+            tasks.create_task(door.sweep()),
+        ]
         await server.serve(sockets)
-        polling.cancel()
-        gateway.engines.close()
+        for task in watching:
+            task.cancel()
+        door.gateway.engines.close()
 
 
 async def _follow(gateway: Gateway, registry: RegistryReader) -> None:
@@ -93,7 +151,8 @@ async def _follow(gateway: Gateway, registry: RegistryReader) -> None:
         await asyncio.sleep(POLL_SECONDS)
         gateway.journal.beat(now_ms())
         try:
-            table = await asyncio.to_thread(lambda: registry.load() if registry.changed() else None)
+            # Asking whether it has changed reads one number of shared memory: no thread is worth that.
+            table = await asyncio.to_thread(registry.load) if registry.changed() else None
         except Exception as error:  # noqa: BLE001  # whatever ails a file must not end what is being served
             if readable:
                 logs.log("registry_unreadable", error=type(error).__name__.lower())
@@ -101,43 +160,80 @@ async def _follow(gateway: Gateway, registry: RegistryReader) -> None:
             continue
         readable = True
         if table is not None:
-            gateway.table = table
-            gateway.engines.keep_only({engine.socket for ready in table.engines.values() for engine in ready})
+            gateway.follow(table)
+
+
+async def _look_after(gateway: Gateway, tls: Tls | None) -> None:
+    """What has to be looked at every second: engines that failed lately, certificates, counts nobody needs."""
+    while True:
+        await asyncio.sleep(1)
+        if tls is not None:
+            tls.renew()
+        gateway.admission.prune(time.time())
+        for engine in gateway.routing.due(gateway.table.engines, time.monotonic()):
+            if await gateway.engines.healthy(engine.socket, ENGINE_SECONDS_MAX):
+                gateway.routing.trust(engine)
+            else:
+                gateway.routing.suspect(engine, time.monotonic())
 
 
 class _Server(uvicorn.Server):
     """uvicorn, told to leave logging alone, to drain within its time and to exit cleanly on a signal."""
 
-    def __init__(self, gateway: Gateway, drain_seconds: float) -> None:
+    def __init__(self, door: Door, tls: Tls | None, drain_seconds: float, body_seconds_max: float) -> None:
         super().__init__(
             uvicorn.Config(
-                public.build(gateway),
-                http="httptools",
+                public.build(door.gateway, body_seconds_max),
+                http=Wire,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, round(drain_seconds)),
             )
         )
-        self._gateway = gateway
+        self._door = door
+        self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Listen on all of them: TLS is for the public ones, the box's own socket is the last."""
+        loop = asyncio.get_running_loop()
+        self._door.now = loop.time()
+
+        def connection() -> Wire:
+            return Wire(self.config, self.server_state, {}, door=self._door)
+
+        *outward, own = sockets or []
+        context = self._tls.context if self._tls else None
+        handshake = HANDSHAKE_SECONDS_MAX if context else None
+        self.servers = [
+            *[
+                await loop.create_server(
+                    connection, sock=one, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=handshake
+                )
+                for one in outward
+            ],
+            await loop.create_unix_server(connection, sock=own, backlog=BACKLOG),
+        ]
+        self.started = True
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
         notify.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse what is new, let open streams run to their end or to the deadline."""
+        """Accept nothing more; answer what is on its way; refuse what is new after that; let open streams end.
+
+        A connection that was accepted at the last moment is still served: its caller has done nothing wrong.
+        """
         notify.stopping()
-        self._gateway.admission.draining = True
+        asyncio.get_running_loop().call_later(LATE_SECONDS_MAX, self._drain)
         await super().shutdown(sockets)
+
+    def _drain(self) -> None:
+        self._door.gateway.admission.draining = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -150,12 +246,15 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _allow_files(count: int) -> None:
-    """Raise this process's own limit of open files, as far as the machine's hard limit lets it."""
+def _allow_files(count: int) -> int:
+    """Raise this process's own limit of open files, as far as the machine's hard limit lets it. Gives what it is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    if soft < count:
+        soft = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 def _sockets(settings: Settings) -> list[socket.socket]:

@@ -1,4 +1,4 @@
-"""What the appliance promises about privacy: each sentence with its control and its proof. Data only."""
+"""What the appliance promises: each sentence with its control and its proof. Data only."""
 
 from __future__ import annotations
 
@@ -45,5 +45,29 @@ PROMISES = (
         "No column of any database can hold a prompt.",
         "appliance/store/migrations.py::m001_usage",
         "tests/appliance/store/test_migrations.py::test_no_column_can_hold_a_prompt",
+    ),
+    Promise(
+        "accounts-apart",
+        "What one account asked, another can't tell from the engine's prefix cache.",
+        "appliance/gateway/policy.py::cache_salt",
+        "tests/journeys/test_isolation.py::test_the_prefix_cache_of_one_account_is_closed_to_another",
+    ),
+    Promise(
+        "budgets-hold",
+        "No budget is passed: the most that a request may use is reserved before it starts.",
+        "appliance/gateway/limits.py::Book",
+        "tests/appliance/gateway/test_limits_model.py::AgainstAModel.nobody_is_over_a_limit",
+    ),
+    Promise(
+        "revoked-within-a-second",
+        "A revoked key stops within a second, and so does what runs with it.",
+        "appliance/gateway/inference.py::Gateway.follow",
+        "tests/journeys/test_limits.py::test_a_revoked_keys_stream_is_cut",
+    ),
+    Promise(
+        "one-row-each",
+        "After kill -9 of anything, every admitted request has exactly one ledger row.",
+        "appliance/store/journal.py::Journal",
+        "tests/journeys/test_deaths.py::test_a_gateway_killed_under_load",
     ),
 )

@@ -38,6 +38,10 @@ _LENGTH = struct.Struct("<H")
 _FREE, _OPEN = 0, 1
 _NO_USAGE = 0xFF
 
+_USUAL = re.compile(
+    rb'\{"prompt_tokens":(\d{1,12}),"total_tokens":\d{1,12},"completion_tokens":(\d{1,12})[,}]'
+)
+"""As vLLM writes it."""
 _TOKENS = re.compile(rb'"(prompt|completion)_tokens": ?(\d{1,12})(?=[,}])')
 
 
@@ -53,6 +57,9 @@ class OpenRequest(NamedTuple):
 
 def parse_usage(usage: bytes) -> Usage:
     """Token counts out of the engine's `usage` object. Counts that are not there are 0."""
+    usual = _USUAL.match(usage)
+    if usual is not None:
+        return Usage(int(usual[1]), int(usual[2]))
     counts = {name: int(digits) for name, digits in _TOKENS.findall(usage)}
     return Usage(counts.get(b"prompt", 0), counts.get(b"completion", 0))
 

@@ -13,11 +13,12 @@ Class = Literal["identifier", "label", "digest", "time", "count", "state", "sett
 Purpose = Literal[
     "provide", "billing", "reliability", "metering", "security", "communicate", "capacity", "legal"
 ]
-Retention = Literal["account", "key", "model", "usage_detail", "database"]
+Retention = Literal["account", "key", "model", "usage_detail", "usage_total", "database"]
 """How long a column's values stay.
 
 account, key, model: as long as the account, the key's account or the model's entry exists.
-usage_detail: the period of detailed request metadata. database: as long as the file.
+usage_detail: the period of detailed request metadata. usage_total: the period of daily totals, which bills need.
+database: as long as the file.
 """
 
 _FILE: Final = Path(__file__).with_name("manifest.toml")

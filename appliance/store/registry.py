@@ -1,4 +1,4 @@
-"""`registry.db`: accounts, key digests, models and engine states. Control writes it, the gateway reads it."""
+"""`registry.db`: accounts, keys, limits, prices, models and engine states. Control writes it, the gateway reads it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from appliance import clock
-from appliance.domain import Engine, EngineState, Limits, Price, Subject
+from appliance.domain import Engine, EngineState, Limits, Price, Subject, SubjectKind
 from appliance.errors import Refused, StoreError
-from appliance.store import database
+from appliance.store import database, keys, limits, models
+from appliance.store.keys import EVERYTHING, KeyRecord, KeyRow, Scopes
+from appliance.store.limits import LimitRow
 from appliance.store.migrations import REGISTRY
+from appliance.store.models import ModelRecord
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,46 +33,11 @@ AccountState = Literal["active", "restricted", "closing", "erased"]
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """What the gateway knows of a key that may be used."""
-
-    key_id: str
-    account_id: str
-    sha256: bytes = field(repr=False)
-    expires_at_ms: int | None
-    origin: str = ""
-    """Id of the first key of its line: limits and counts stay with it when the key is rotated."""
-    models: frozenset[str] | None = None
-    """Models it may use; None: all."""
-    endpoints: frozenset[str] | None = None
-    """API families it may use; None: all."""
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Where it may be used from; empty: anywhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRecord:
-    """What the gateway knows of a model."""
-
-    name: str
-    endpoints: frozenset[str]
-    max_context: int
-    created_at_s: int
-    images_max: int = 0
-    """Images in one request; 0: it takes none."""
-    switches: frozenset[str] = frozenset()
-    """What callers may set in `chat_template_kwargs`."""
-    sequences_max: int = 16
-    """Requests that one replica works on at the same time."""
-    queue_max: int = 256
-    """Requests that wait in the gateway when all replicas are busy."""
-
-
-@dataclass(frozen=True, slots=True)
 class RoutingTable:
     """All the gateway needs of the registry, read in one transaction.
 
-    keys: not revoked, of active accounts, by key id. engines: the ready ones, by model.
+    keys: not revoked, of active accounts, by key id; whether one has expired is for its user to see.
+    engines: the ready ones, by model.
     """
 
     keys: Mapping[str, KeyRecord]
@@ -81,6 +48,11 @@ class RoutingTable:
     """By model; one that is not here costs nothing."""
     lines: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """Every key's id, revoked ones too -> its origin and its account: whose use its ledger rows are."""
+    by_digest: Mapping[bytes, KeyRecord] = field(init=False, repr=False)
+    """The same keys by their SHA-256."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_digest", {key.sha256: key for key in self.keys.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +63,6 @@ class AccountRow:
     created_at_ms: int
     usable_keys: int
     """Keys that are neither revoked nor expired."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRow:
-    """A key as its administrator sees it: nothing of its secret."""
-
-    key_id: str
-    account: str
-    name: str
-    created_at_ms: int
-    expires_at_ms: int
-    revoked_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +77,6 @@ class EngineRow:
     restarts: int
 
 
-_KEYS_USABLE: Final = """SELECT k.key_id, k.account_id, k.sha256, k.expires_at_ms
-FROM api_key k JOIN account a ON a.id = k.account_id
-WHERE k.revoked_at_ms IS NULL AND a.state = 'active'"""
-_MODELS: Final = (
-    "SELECT name, serves_chat, serves_completions, max_context, created_at_s FROM model ORDER BY name"
-)
 _ENGINES_READY: Final = "SELECT name, model, socket FROM engine WHERE state = 'ready' ORDER BY name"
 
 
@@ -141,16 +95,24 @@ class RegistryReader:
     def load(self) -> RoutingTable:
         version = self._version()
         with self._db.atomic():
-            keys = {row[0]: KeyRecord(*row) for row in self._rows(_KEYS_USABLE)}
-            models = {row[0]: _model_record(*row) for row in self._rows(_MODELS)}
+            usable = keys.usable(self._db, clock.now_ms())
+            lines = keys.lines(self._db)
+            allowed = limits.limits(self._db)
+            prices = limits.prices(self._db)
+            known = models.models(self._db)
             ready = [
                 Engine(name, model, os.path.realpath(self._folder / socket))
                 for name, model, socket in self._rows(_ENGINES_READY)
             ]
         self._seen = version
-        engines = {name: tuple(engine for engine in ready if engine.model == name) for name in models}
+        engines = {name: tuple(engine for engine in ready if engine.model == name) for name in known}
         return RoutingTable(
-            keys=keys, models=models, engines={name: some for name, some in engines.items() if some}
+            keys=usable,
+            models=known,
+            engines={name: some for name, some in engines.items() if some},
+            limits=allowed,
+            prices=prices,
+            lines=lines,
         )
 
     def close(self) -> None:
@@ -163,32 +125,11 @@ class RegistryReader:
         return self._db.execute(sql).fetchall()
 
 
-def _model_record(name: str, chat: int, completions: int, max_context: int, created_at_s: int) -> ModelRecord:
-    endpoints = frozenset(n for n, serves in (("chat", chat), ("completions", completions)) if serves)
-    return ModelRecord(name, endpoints, max_context, created_at_s)
-
-
 _ACCOUNTS: Final = """SELECT a.id, a.slug, a.state, a.created_at_ms,
   (SELECT count(*) FROM api_key k
    WHERE k.account_id = a.id AND k.revoked_at_ms IS NULL AND k.expires_at_ms > :now) AS usable_keys
 FROM account a ORDER BY a.slug"""
 _ACCOUNT_ADD: Final = "INSERT INTO account (id, slug, state, created_at_ms) VALUES (?, ?, 'active', ?)"
-_KEYS: Final = """SELECT k.key_id, a.slug, k.name, k.created_at_ms, k.expires_at_ms, k.revoked_at_ms
-FROM api_key k JOIN account a ON a.id = k.account_id ORDER BY k.created_at_ms, k.key_id"""
-_KEY_ADD: Final = """INSERT INTO api_key (key_id, account_id, name, sha256, created_at_ms, expires_at_ms)
-SELECT ?, id, ?, ?, ?, ? FROM account WHERE slug = ? AND state = 'active'"""
-_KEY_REVOKE: Final = "UPDATE api_key SET revoked_at_ms = coalesce(revoked_at_ms, ?) WHERE key_id = ?"
-_MODEL_PUT: Final = """INSERT INTO model (
-  name, revision, sha256, serves_chat, serves_completions, max_context, quantization, tensor_parallel,
-  max_concurrent_sequences, replicas, created_at_s)
-VALUES (
-  :name, :revision, :sha256, :chat, :completions, :max_context, :quantization, :tensor_parallel,
-  :sequences, :replicas, :created_at_s)
-ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, sha256 = excluded.sha256,
-  serves_chat = excluded.serves_chat, serves_completions = excluded.serves_completions,
-  max_context = excluded.max_context, quantization = excluded.quantization,
-  tensor_parallel = excluded.tensor_parallel, max_concurrent_sequences = excluded.max_concurrent_sequences,
-  replicas = excluded.replicas"""
 _ENGINE_PUT: Final = """INSERT INTO engine (name, model, socket, state, since_ms, restarts)
 VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET model = excluded.model, socket = excluded.socket, state = excluded.state,
@@ -229,40 +170,80 @@ class Registry:
                 AccountRow(*row) for row in self._db.execute(_ACCOUNTS, {"now": clock.now_ms()}).fetchall()
             ]
 
-    def add_key(self, key: ApiKey, *, account: str, name: str, expires_at_ms: int) -> KeyRow:
-        """Keep the digest of a new key. Raises Refused where there is no active account of that name."""
-        now = clock.now_ms()
+    def add_key(
+        self, key: ApiKey, *, account: str, name: str, expires_at_ms: int, scopes: Scopes = EVERYTHING
+    ) -> KeyRow:
+        """Keep the digest of a new key, the first of its line.
+
+        Raises Refused where there is no active account of that name, or no model that its scopes name.
+        """
+        new = KeyRow(key.key_id, key.key_id, account, name, clock.now_ms(), expires_at_ms, None, scopes)
         with self._write() as db:
-            added = db.execute(_KEY_ADD, (key.key_id, name, key.sha256, now, expires_at_ms, account)).rowcount
-        if not added:
-            raise Refused(
-                "There is no active account of that name.", fix="`inferfly accounts list` shows them."
+            limits.require_models(db, scopes.models)
+            keys.add(db, key, new)
+            return keys.row(db, key.key_id)
+
+    def rotate_key(self, key_id: str, new: ApiKey, grace_ms: int, expires_at_ms: int) -> KeyRow:
+        """Make `new` the key's successor: same account, name, scopes and line. Until the grace is over both work.
+
+        Raises Refused where there is no such key, or it no longer works.
+        """
+        with self._write() as db:
+            old = keys.row(db, key_id)
+            return keys.rotate(
+                db, old, new, now_ms=clock.now_ms(), grace_ms=grace_ms, expires_at_ms=expires_at_ms
             )
-        return KeyRow(key.key_id, account, name, now, expires_at_ms, None)
 
     def revoke_key(self, key_id: str) -> KeyRow:
-        """From now on the key is refused. One revoked before keeps its date. Raises Refused."""
+        """From now on the key is refused; others of its line are not. Raises Refused where there is none."""
         with self._write() as db:
-            db.execute(_KEY_REVOKE, (clock.now_ms(), key_id))
-        for key in self.api_keys():
-            if key.key_id == key_id:
-                return key
-        raise Refused("There is no key with that id.", fix="`inferfly keys list` shows them.")
+            keys.revoke(db, key_id, clock.now_ms())
+            return keys.row(db, key_id)
+
+    def revoke_line(self, key_id: str) -> list[KeyRow]:
+        """From now on the key and all that it was rotated from and into are refused. Raises Refused."""
+        with self._write() as db:
+            origin = keys.row(db, key_id).origin
+            keys.revoke_line(db, key_id, clock.now_ms())
+            return [row for row in keys.rows(db) if row.origin == origin]
 
     def api_keys(self) -> list[KeyRow]:
         with self._turn:
-            return [KeyRow(*row) for row in self._db.execute(_KEYS).fetchall()]
+            return keys.rows(self._db)
 
-    def put_models(self, models: Iterable[ModelSpec]) -> None:
-        """Make the table say what models.yaml says. A model that stays keeps its creation date."""
-        now_s = clock.now_ms() // 1000
-        specs = {spec.name: spec for spec in models}
+    def limits(self) -> list[LimitRow]:
+        with self._turn:
+            return limits.rows(self._db)
+
+    def change_limits(self, kind: SubjectKind, name: str, changes: Mapping[str, int | None]) -> LimitRow:
+        """Set limits of a key by id, of an account or a model by name; None lifts one. Raises Refused."""
         with self._write() as db:
-            for (name,) in db.execute("SELECT name FROM model").fetchall():
-                if name not in specs:
-                    db.execute("DELETE FROM model WHERE name = ?", (name,))
-            for spec in specs.values():
-                db.execute(_MODEL_PUT, _model_values(spec, now_s))
+            return limits.change(db, kind, name, changes)
+
+    def clear_limits(self, kind: SubjectKind, name: str) -> None:
+        """Raises Refused where there are none."""
+        with self._write() as db:
+            limits.clear(db, kind, name)
+
+    def prices(self) -> dict[str, Price]:
+        """By model."""
+        with self._turn:
+            return limits.prices(self._db)
+
+    def set_price(self, model: str, price: Price) -> None:
+        """Raises Refused where there is no such model."""
+        with self._write() as db:
+            limits.set_price(db, model, price)
+
+    def clear_price(self, model: str) -> None:
+        """Raises Refused where it has none."""
+        with self._write() as db:
+            limits.clear_price(db, model)
+
+    def put_models(self, specs: Iterable[ModelSpec]) -> None:
+        """Make the table say what models.yaml says. A model that stays keeps its creation date."""
+        with self._write() as db:
+            models.put(db, specs, clock.now_ms() // 1000)
 
     def put_engines(self, engines: Iterable[EngineRow]) -> None:
         """Make the table hold exactly these engines."""
@@ -295,22 +276,6 @@ class Registry:
                 f"The registry could not be written ({error.sqlite_errorname}).",
                 fix="Check free disk space and that no other program holds registry.db.",
             ) from None
-
-
-def _model_values(spec: ModelSpec, created_at_s: int) -> dict[str, str | int | bytes | None]:
-    return {
-        "name": spec.name,
-        "revision": spec.revision,
-        "sha256": bytes.fromhex(spec.digest.removeprefix("sha256:")),
-        "chat": "chat" in spec.endpoints,
-        "completions": "completions" in spec.endpoints,
-        "max_context": spec.engine.max_context,
-        "quantization": spec.engine.quantization,
-        "tensor_parallel": spec.engine.tensor_parallel,
-        "sequences": spec.engine.max_concurrent_sequences,
-        "replicas": spec.replicas,
-        "created_at_s": created_at_s,
-    }
 
 
 def _taken(error: sqlite3.IntegrityError) -> Refused | sqlite3.IntegrityError:

@@ -20,7 +20,7 @@ Group = Literal["key", "model", "day"]
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Requests of one group. `group` is a key's id, a model's name or a day (UTC, YYYY-MM-DD)."""
+    """Requests of one group. `group` is a key's id, a model's name or a day (YYYY-MM-DD) of the site's time zone."""
 
     group: str
     requests: int
@@ -28,19 +28,16 @@ class Totals:
     """Those that ended with an HTTP status of 400 or more."""
     prompt_tokens: int
     completion_tokens: int
+    cost_micros: int
+    """Millionths of the site's currency."""
 
 
-_DAY: Final = "strftime('%Y-%m-%d', ts_start_ms / 1000, 'unixepoch')"
-_GROUPS: Final[dict[Group, str]] = {"key": "api_key_id", "model": "model_id", "day": _DAY}
-_TOTALS: Final = """SELECT {group} AS grouped, count(*), sum(http_status >= 400),
-  sum(prompt_tokens), sum(completion_tokens)
-FROM usage WHERE ts_start_ms >= ? GROUP BY grouped ORDER BY grouped"""
-_NEWEST: Final = (
-    f"SELECT {', '.join(LedgerRow._fields)} FROM usage ORDER BY ts_start_ms DESC, request_id DESC LIMIT ?"  # noqa: S608  # names of ours
-)
-_LAST_USED: Final = (
-    "SELECT api_key_id, strftime('%Y-%m-%d', max(ts_start_ms) / 1000, 'unixepoch') FROM usage GROUP BY 1"
-)
+_GROUPS: Final[dict[Group, str]] = {"key": "api_key_id", "model": "model_id", "day": "day"}
+_TOTALS: Final = """SELECT {group}, sum(requests), sum(failed), sum(prompt_tokens), sum(completion_tokens),
+  sum(cost_micros)
+FROM usage_day WHERE day >= ? GROUP BY 1 ORDER BY 1"""
+_NEWEST: Final = f"SELECT {', '.join(LedgerRow._fields)} FROM usage ORDER BY request_id DESC LIMIT ?"  # noqa: S608  # names of ours
+_LAST_USED: Final = "SELECT api_key_id, max(day) FROM usage_day GROUP BY 1"
 
 
 class UsageReader:
@@ -60,19 +57,19 @@ class UsageReader:
                 self._db.close()
                 self._db = None
 
-    def totals(self, by: Group, since_ms: int) -> list[Totals]:
-        """Totals of the requests that began at `since_ms` or later."""
-        return [Totals(*row) for row in self._rows(_TOTALS.format(group=_GROUPS[by]), since_ms)]
+    def totals(self, by: Group, since_day: str) -> list[Totals]:
+        """Totals of the requests that began on `since_day` (YYYY-MM-DD) or later."""
+        return [Totals(*row) for row in self._rows(_TOTALS.format(group=_GROUPS[by]), since_day)]
 
     def newest(self, limit: int) -> list[LedgerRow]:
         """The `limit` requests that began last, newest first."""
         return [LedgerRow(*row) for row in self._rows(_NEWEST, limit)]
 
     def last_used_days(self) -> dict[str, str]:
-        """Key id -> the day of its last request, as far back as the detailed rows go. Never finer than a day."""
+        """Key id -> the day of its last request, as far back as the totals go. Never finer than a day."""
         return dict(self._rows(_LAST_USED))
 
-    def _rows(self, sql: str, *values: int) -> list[Any]:
+    def _rows(self, sql: str, *values: int | str) -> list[Any]:
         with self._turn:
             if self._db is None:
                 if not self._path.exists():

@@ -177,7 +177,8 @@ class Appliance:
         assert listening is not None
         host, port = str(listening.getsockname()[0]), listening.getsockname()[1]
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # reads what was bound
-        return f"http://[{reachable}]:{port}/v1" if ":" in reachable else f"http://{reachable}:{port}/v1"
+        scheme = "https" if self._settings.tls_certificate else "http"
+        return f"{scheme}://{f'[{reachable}]' if ':' in reachable else reachable}:{port}/v1"
 
     def _first_model(self) -> str:
         ready = [

@@ -24,7 +24,8 @@ def test_check_names_the_models_of_a_valid_file(shell: CliRunner, tmp_path: Path
     done = shell.invoke(app.check, [str(path)])
 
     assert done.output == (
-        f"{path}: valid. Models:\n  smollm2-135m-instruct: chat, completions; replicas: 1\n"
+        f"{path}: valid. Models:\n"
+        "  smollm2-135m-instruct: chat, completions, responses, messages, tokenize; replicas: 1\n"
     )
 
 

@@ -77,7 +77,25 @@ def test_the_models_yaml_that_is_shipped_is_valid() -> None:
 def test_a_small_entry_gets_safe_defaults(write: Write) -> None:
     [model] = catalog.load(write(with_model())).models
 
-    assert (model.replicas, model.endpoints, model.engine.tensor_parallel) == (1, ("chat", "completions"), 1)
+    assert (model.replicas, model.engine.tensor_parallel, model.images_max, model.switches) == (1, 1, 0, ())
+    assert model.endpoints == ("chat", "completions", "responses", "messages", "tokenize")
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "pools"),
+    [
+        (["chat", "tokenize"], False),
+        (["responses", "messages"], False),
+        (["tokenize"], False),
+        (["embeddings"], True),
+        (["embeddings", "rerank", "score", "tokenize"], True),
+    ],
+    ids=str,
+)
+def test_a_model_writes_or_turns_texts_into_numbers(
+    endpoints: list[str], *, pools: bool, write: Write
+) -> None:
+    assert catalog.load(write(with_model(endpoints=endpoints))).models[0].pools == pools
 
 
 def test_the_file_may_start_with_a_byte_order_mark(write: Write) -> None:
@@ -135,7 +153,10 @@ def test_a_catalog_does_not_change(write: Write) -> None:
         ({"replicas": True}, "model tiny, field replicas: it has to be a whole number, without quotes."),
         (
             {"endpoints": ["chat", "speech"]},
-            "model tiny, field endpoints.2: the value is not known. Use 'chat' or 'completions'.",
+            (
+                "model tiny, field endpoints.2: the value is not known. Use 'chat', 'completions', 'responses', "
+                "'messages', 'embeddings', 'rerank', 'score' or 'tokenize'."
+            ),
         ),
         ({"endpoints": []}, "model tiny, field endpoints: the list is empty. Add at least one item."),
         (
@@ -145,6 +166,34 @@ def test_a_catalog_does_not_change(write: Write) -> None:
         (
             {"endpoints": ["chat", "chat"]},
             "model tiny, field endpoints: an endpoint is listed twice. List each once.",
+        ),
+        (
+            {"endpoints": ["chat", "embeddings"]},
+            (
+                "model tiny, field endpoints: one model can't both write and turn texts into numbers. "
+                "List either embeddings, rerank and score, or the others."
+            ),
+        ),
+        ({"images_max": 9}, "model tiny, field images_max: it is too large. Use 8 or less."),
+        (
+            {"switches": ["Thinking"]},
+            (
+                "model tiny, field switches.1: the value is not valid. "
+                "Use lower case letters and '_', 64 at most."
+            ),
+        ),
+        (
+            {"switches": ["tools", "x", "chat_template"]},
+            "model tiny, field switches: callers must not set chat_template, tools. Remove it.",
+        ),
+        ({"switches": ["x", "x"]}, "model tiny, field switches: a switch is listed twice. List each once."),
+        (
+            {"switches": ["x" * length for length in range(1, 18)]},
+            "model tiny, field switches: the list is too long. List 16 at most.",
+        ),
+        (
+            {"endpoints": ["score"], "images_max": 1},
+            "model tiny: a model that turns texts into numbers has no images_max and no switches.",
         ),
         (
             {"licence": "-x"},

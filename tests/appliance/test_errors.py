@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from appliance import errors
-from appliance.errors import BadRequest, InferflyError, OperatorError, RequestError
+from appliance.errors import BadRequest, InferflyError, OperatorError, RequestError, TooManyRequests
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, InferflyError)]
 REQUEST = [kind for kind in ALL if issubclass(kind, RequestError)]
@@ -13,10 +13,13 @@ OPERATOR = [kind for kind in ALL if issubclass(kind, OperatorError)]
 
 OPENAI_TYPES = {
     "authentication_error",
+    "insufficient_quota",
     "invalid_request_error",
     "permission_error",
     "rate_limit_error",
+    "requests",
     "server_error",
+    "tokens",
 }
 
 
@@ -46,8 +49,8 @@ def test_a_refused_request_has_its_fixed_message_unless_told_another(kind: type[
     assert str(kind("Another sentence.")) == "Another sentence."
 
 
-def test_codes_tell_the_kinds_apart() -> None:
-    codes = [kind.code for kind in REQUEST]
+def test_codes_and_types_tell_the_kinds_apart() -> None:
+    codes = [(kind.code, kind.type) for kind in REQUEST]
 
     assert len(codes) == len(set(codes))
 
@@ -66,6 +69,11 @@ def test_one_refusal_may_carry_a_closer_reason_and_the_field() -> None:
 def test_whoever_is_told_to_come_back_is_told_when(kind: type[RequestError]) -> None:
     assert kind.retry_after_seconds
     assert kind.retry_after_seconds > 0
+
+
+def test_one_refusal_may_know_better_when_to_come_back() -> None:
+    assert TooManyRequests(retry_after_seconds=7).retry_after_seconds == 7
+    assert TooManyRequests().retry_after_seconds == 1
 
 
 @pytest.mark.parametrize("kind", OPERATOR)

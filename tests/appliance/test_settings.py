@@ -15,6 +15,14 @@ def test_the_defaults_listen_on_this_machine_only() -> None:
     assert (settings.host, settings.port) == ("127.0.0.1", 8080)
 
 
+def test_days_begin_in_india_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Settings.load()
+    monkeypatch.setenv("INFERFLY_TIMEZONE", "Europe/Berlin")
+
+    assert (before.zone.key, before.currency) == ("Asia/Kolkata", "INR")
+    assert Settings.load().zone.key == "Europe/Berlin"
+
+
 def test_state_is_kept_where_one_stands(working_folder: Path) -> None:
     settings = Settings.load()
 
@@ -57,6 +65,19 @@ def test_relative_paths_come_back_absolute(working_folder: Path) -> None:
         ("DRAIN_SECONDS_MAX", "inf"),
         ("ENGINE_STALL_SECONDS_MAX", "nan"),
         ("ENGINE_START_SECONDS_MAX", "0"),
+        ("TIMEZONE", "Asia/Atlantis"),
+        ("TIMEZONE", "Asia"),
+        ("TIMEZONE", "../../etc/passwd"),
+        ("TIMEZONE", "a\nb"),
+        ("CURRENCY", "rupees"),
+        ("CURRENCY", "inr"),
+        ("TLS_VERSION_MIN", "1.1"),
+        ("TLS_VERSION_MIN", "TLSv1.3"),
+        ("CONNECTIONS_PER_SOURCE_MAX", "0"),
+        ("GUESSES_MAX", "0"),
+        ("BAN_SECONDS", "0"),
+        ("QUEUE_SECONDS_MAX", "-1"),
+        ("FAST_LANE", "perhaps"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +85,30 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: str, monkeypatch
 
     with pytest.raises(SettingsError, match=rf"not valid: INFERFLY_{name}\..*Correct or unset"):
         Settings.load()
+
+
+@pytest.mark.parametrize("name", ["TLS_CERTIFICATE", "TLS_KEY"])
+def test_a_certificate_and_its_key_go_together(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"INFERFLY_{name}", "here.pem")
+
+    with pytest.raises(SettingsError, match="not valid: INFERFLY_TLS_KEY"):
+        Settings.load()
+
+
+def test_tls_is_at_its_newest_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERFLY_TLS_CERTIFICATE", "here.pem")
+    monkeypatch.setenv("INFERFLY_TLS_KEY", "key.pem")
+    newest = Settings.load().tls_version_min
+    monkeypatch.setenv("INFERFLY_TLS_VERSION_MIN", "1.2")
+
+    assert (newest, Settings.load().tls_version_min) == ("1.3", "1.2")
+
+
+def test_the_fast_lane_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Settings.load().fast_lane
+    monkeypatch.setenv("INFERFLY_FAST_LANE", "false")
+
+    assert (before, Settings.load().fast_lane) == (True, False)
 
 
 def test_a_refusal_does_not_quote_the_value(monkeypatch: pytest.MonkeyPatch) -> None:

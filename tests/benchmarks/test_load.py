@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks import load, upstream
+from benchmarks import launch, load, upstream
 from benchmarks.plan import Plan, Result
 
 TOKENS = 8
@@ -145,3 +146,61 @@ async def test_wrong_status_is_an_error(tmp_path: Path) -> None:
         result = await load.measure(Plan(socket=str(socket), requests=1, status=401))
 
     assert (result.errors, result.answers) == (1, 0)
+
+
+@contextlib.asynccontextmanager
+async def tls_gateway(folder: Path) -> AsyncIterator[tuple[int, Path]]:
+    """Stands between client and engine, and ends TLS. Gives its port and its certificate."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.transport.abort()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_engine, to_engine = await asyncio.open_unix_connection(folder / "engine")
+        async with asyncio.TaskGroup() as pumps:
+            passing.extend(
+                pumps.create_task(pump(*ends)) for ends in ((reader, to_engine), (from_engine, writer))
+            )
+
+    passing: list[asyncio.Task[None]] = []
+    certificate, key = launch.make_certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    async with await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1], certificate
+        await asyncio.wait_for(asyncio.gather(*passing), 5)
+
+
+async def test_client_speaks_tls(tmp_path: Path) -> None:
+    async with engine(tmp_path), tls_gateway(tmp_path) as (port, certificate):
+        result = await load.measure(
+            Plan(port=port, certificate=str(certificate), requests=4, stream=True, tokens=TOKENS)
+        )
+
+    assert (result.errors, result.answers, result.events) == (0, 4, 4 * TOKENS)
+
+
+async def test_client_takes_no_other_certificate(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other, _ = launch.make_certificate(tmp_path / "other")
+
+    async with engine(tmp_path), tls_gateway(tmp_path) as (port, _):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await load.measure(Plan(port=port, certificate=str(other), requests=1))
+
+
+async def test_times_of_some_events_are_enough(tmp_path: Path) -> None:
+    """A run of minutes has too many to keep them all."""
+    async with engine(tmp_path) as socket:
+        run = load.Run(Plan(socket=str(socket), requests=1, stream=True, tokens=TOKENS, timed_each=4))
+        run.ends_ns = load.now_ns() + 5_000_000_000
+        connection = await load.connect(run)
+        connection.ask()
+        await run.finished
+        connection.transport.abort()
+        await asyncio.sleep(0)
+
+    assert (run.events, len(run.transit)) == (TOKENS, TOKENS // 4)

@@ -10,6 +10,7 @@ from benchmarks.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = [sys.executable, str(ROOT / "benchmarks" / "overhead.py"), "--quick", "--peers", "nginx,vllm-router"]
+OURS = {"inferfly", "inferfly-litestar", "inferfly-tls", "inferfly-keys"}
 
 
 def left_running(folder: Path) -> list[str]:
@@ -29,9 +30,11 @@ def test_quick_run_measures_the_gateway_and_names_what_is_absent(short_folder: P
     assert done.returncode == 0, done.stderr
     report = msgspec.json.decode(out.with_suffix(".json").read_bytes(), type=Report)
     assert report.errors == 0
-    assert report.ledger["requests"] == report.ledger["requests_sent"]
-    measured = {figure.scenario for figure in report.figures if figure.target == "inferfly"}
-    assert measured == {"S1", "S3", "S4", "S5", "S6", "S7"}
+    assert report.ledgers.keys() == OURS
+    assert all(ledger.right for ledger in report.ledgers.values())
+    measured = {(figure.target, figure.scenario) for figure in report.figures}
+    assert {("inferfly", name) for name in ("S1", "S3", "S4", "S5", "S7")} <= measured
+    assert {("inferfly-litestar", "S7"), ("inferfly-tls", "S3"), ("inferfly-keys", "S6")} <= measured
     assert {"nginx", "vllm-router"} <= report.versions.keys() | report.absent.keys()
     assert all(f"{name}: absent" in out.with_suffix(".md").read_text() for name in report.absent)
     assert not left_running(short_folder)

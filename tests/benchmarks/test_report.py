@@ -1,3 +1,4 @@
+import click
 import pytest
 
 from benchmarks import report
@@ -52,6 +53,43 @@ def test_ratios_are_taken_within_a_round() -> None:
     figure = figure_of("inferfly", runs)
 
     assert (figure.cpu_to_nginx, figure.cpu_to_vllm_router) == (2, 0.5)
+
+
+def test_ratio_with_tls_is_to_nginx_with_tls() -> None:
+    runs = [run("inferfly-tls", 1, 0.6), run("nginx-tls", 1, 0.3), run("nginx", 1, 0.1)]
+
+    assert figure_of("inferfly-tls", runs).cpu_to_nginx == 2
+    assert figure_of("nginx-tls", runs).cpu_to_nginx == 1
+
+
+def ledger(requests: int, in_totals: int, tokens: int) -> report.Ledger:
+    """One that ought to hold 10 requests and 160 tokens."""
+    return report.Ledger(
+        requests=requests,
+        requests_in_totals=in_totals,
+        completion_tokens=tokens,
+        requests_sent=10,
+        completion_tokens_sent=160,
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "held", "says"),
+    [
+        (1, ledger(10, 10, 160), "1 answers were wrong"),
+        (0, ledger(9, 9, 144), "ledger of inferfly differs"),
+        (0, ledger(10, 9, 160), "ledger of inferfly differs"),
+        (0, ledger(10, 10, 161), "ledger of inferfly differs"),
+    ],
+    ids=["wrong answer", "lost row", "wrong total", "wrong tokens"],
+)
+def test_wrong_run_ends_in_an_error(errors: int, held: report.Ledger, says: str) -> None:
+    with pytest.raises(click.ClickException, match=says):
+        report.refuse_wrong(errors, {"inferfly": held})
+
+
+def test_right_run_ends_well() -> None:
+    report.refuse_wrong(0, {"inferfly": ledger(10, 10, 160)})
 
 
 def test_added_latency_is_the_difference_to_direct() -> None:

@@ -42,6 +42,10 @@ class Caller:
     def whole(self) -> bool:
         return bool(self.sent) and self.sent[-1].get("more_body") is False
 
+    def body_is_read(self) -> None:
+        """What comes next is its hanging up."""
+        self._arriving.clear()
+
     def stop_reading(self) -> None:
         self._reads.clear()
 

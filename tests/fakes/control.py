@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from appliance import clock
 from appliance.admin import server
 from appliance.admin.client import Client, UnixConnection
-from appliance.domain import EngineState
+from appliance.domain import EngineState, LedgerRow
 from appliance.engine.supervisor import UnitState
 from appliance.errors import EnvironmentBroken, Refused
-from appliance.store import database
+from appliance.store import database, ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,9 +145,9 @@ def bytes_under(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
 
-def use(settings: Settings, key_id: str, start_ms: int) -> None:
+def use(settings: Settings, key_id: str, start_ms: int, cost_micros: int = 0) -> None:
     """Write one ledger row, as the gateway would: 10 tokens in, 2 out."""
-    row = (
+    row = LedgerRow(
         clock.ulid(start_ms),
         start_ms,
         start_ms,
@@ -166,5 +166,5 @@ def use(settings: Settings, key_id: str, start_ms: int) -> None:
     )
     connection = database.open_usage(settings.usage_db)
     with connection:
-        connection.execute(f"INSERT INTO usage VALUES ({', '.join('?' * len(row))})", row)
+        ledger.write(connection, [(0, row, cost_micros)], ledger.Days(settings.zone))
     connection.close()

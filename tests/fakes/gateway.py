@@ -20,6 +20,7 @@ import httpx
 from appliance import apikey
 from appliance.catalog import ModelSpec
 from appliance.domain import EngineState, LedgerRow
+from appliance.engine import leash
 from appliance.store.registry import EngineRow, Registry
 
 FAR_MS = 4_000_000_000_000
@@ -31,32 +32,55 @@ SPEC = ModelSpec.model_validate(
         "digest": "sha256:" + "ab" * 32,
         "licence": "Apache-2.0",
         "endpoints": ["chat", "completions"],
-        "engine": {"max_context": 512},
+        "engine": {"max_context": 512, "max_concurrent_sequences": 64},
     }
 )
 
 
 @dataclass
 class GatewayProcess:
-    """`prepare`, `start`, and `close` in any case."""
+    """`start` it, and `close` it in any case. Its model `m` has so many engines, whose sockets a test may serve."""
 
     folder: Path
+    fast_lane: bool = True
+    engines: int = 1
     key: apikey.ApiKey = field(default_factory=apikey.new)
     children: list[subprocess.Popen[bytes]] = field(default_factory=list[subprocess.Popen[bytes]])
 
     def __post_init__(self) -> None:
         self.home = self.folder / "home"
-        self.engine_socket = self.home / "run" / "engines" / "m-1" / "sock"
-        self.engine_socket.parent.mkdir(parents=True)
-        with closing(Registry(self.home / "registry.db")) as registry:
+        self.engine_sockets = [
+            self.home / "run" / "engines" / f"m-{number}" / "sock" for number in range(1, self.engines + 1)
+        ]
+        for path in self.engine_sockets:
+            path.parent.mkdir(parents=True)
+        with self.registry() as registry:
             registry.ensure_account("default")
             registry.add_key(self.key, account="default", name="a", expires_at_ms=FAR_MS)
             registry.put_models([SPEC])
         self.engine_is(EngineState.READY)
 
+    def registry(self) -> closing[Registry]:
+        return closing(Registry(self.home / "registry.db"))
+
+    def put_model(self, **engine: Any) -> None:
+        """Other values of the model's `engine` section."""
+        with self.registry() as registry:
+            registry.put_models([SPEC.model_copy(update={"engine": SPEC.engine.model_copy(update=engine)})])
+
     def engine_is(self, state: EngineState) -> None:
-        with closing(Registry(self.home / "registry.db")) as registry:
-            registry.put_engines([EngineRow("m-1", "m", "run/engines/m-1/sock", state, 1, 0)])
+        """All of them."""
+        rows = [
+            EngineRow(path.parent.name, "m", str(path.relative_to(self.home)), state, 1, 0)
+            for path in self.engine_sockets
+        ]
+        with self.registry() as registry:
+            registry.put_engines(rows)
+
+    @property
+    def engine_socket(self) -> Path:
+        """Of the first."""
+        return self.engine_sockets[0]
 
     @property
     def socket(self) -> Path:
@@ -66,19 +90,28 @@ class GatewayProcess:
     def log(self) -> str:
         return "".join(path.read_text() for path in sorted(self.folder.glob("log.*")))
 
-    def spawn(self, **settings: Any) -> subprocess.Popen[bytes]:
-        """A gateway that may or may not come up. Settings are those of `settings.py`, by name."""
-        named = {f"INFERFLY_{name.upper()}": str(value) for name, value in {"port": 0, **settings}.items()}
+    def spawn(self, listening: socket.socket | None = None, **settings: Any) -> subprocess.Popen[bytes]:
+        """A gateway that may or may not come up. Settings are those of `settings.py`, by name.
+
+        It inherits a listening socket where there is one, as `inferfly up` hands it over.
+        """
+        chosen = {"port": 0, "fast_lane": self.fast_lane, **settings}
+        named = {f"INFERFLY_{name.upper()}": str(value) for name, value in chosen.items()}
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | named
         command = [sys.executable, "-m", "appliance", "gateway", "--home", str(self.home)]
+        handed: list[int] = []
+        if listening is not None:
+            handed = [listening.fileno()]
+            leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(handed[0])]
+            command = leashed + command
         with (self.folder / f"log.{len(self.children)}").open("wb") as log:
-            child = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, pass_fds=handed)
         self.children.append(child)
         return child
 
-    def start(self, **settings: Any) -> subprocess.Popen[bytes]:
+    def start(self, listening: socket.socket | None = None, **settings: Any) -> subprocess.Popen[bytes]:
         """A gateway that serves."""
-        child = self.spawn(**settings)
+        child = self.spawn(listening, **settings)
         deadline = time.monotonic() + 20
         while not self._listens():
             assert child.poll() is None, self.log

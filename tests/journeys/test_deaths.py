@@ -16,7 +16,8 @@ import pytest
 from tests.appliance_under_test import Appliance
 from tests.processes import await_true
 
-STREAMS = 32
+STREAMS = 16
+"""As many as the engine works on at once: more would wait in the gateway."""
 PART_BACK_SECONDS_MAX = 20
 NOTICED_SECONDS_MAX = 5
 ROWS_SECONDS_MAX = 5

@@ -91,7 +91,7 @@ def test_a_body_that_is_no_json(box: Appliance) -> None:
 
 def test_an_address_that_is_not_there(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
-        client.embeddings.create(model="any", input="any")
+        client.moderations.create(input="any")
 
     assert error_of(refused.value) == (404, "not_found", "invalid_request_error")
 

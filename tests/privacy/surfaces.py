@@ -17,7 +17,10 @@ SHARED = (Path("/dev/shm"), Path("/tmp"), Path("/var/tmp"))  # where a careless 
 FILE_BYTES_MAX = 64 * 1024 * 1024
 """For files of others in shared folders. The appliance's own are read whole, whatever their size."""
 TOKEN_IDS_MIN = 6
-VERBS = (("status",), ("usage", "--limit", "1000"), ("keys", "list"))
+VERBS = (
+    *(("status",), ("usage", "--limit", "1000"), ("usage", "--by", "key")),
+    *(("keys", "list"), ("accounts", "list"), ("limits", "list"), ("bans", "list")),
+)
 
 _TOKENISE = """
 import json, sys
@@ -83,7 +86,8 @@ class Surfaces:
 
     def _served(self, scanner: Scanner) -> Iterator[Finding]:
         yield from scanner.scan("metrics of the gateway", [self._appliance.gateway_metrics()])
-        yield from scanner.scan("metrics of the engine", [self._appliance.engine_metrics()])
+        for engine in _listed(self._appliance.home / "run" / "engines"):
+            yield from scanner.scan("metrics of an engine", [self._appliance.engine_metrics(engine.name)])
         for verb in VERBS:
             done = self._appliance.cli(*verb, "--json")
             yield from scanner.scan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -11,58 +12,25 @@ import httpx
 import pytest
 
 from tests.appliance_under_test import Appliance
-from tests.models import engine_python, tiny_catalog, tiny_model
+from tests.models import TINY, catalog, engine_python, minilm, tiny, tiny_model
 from tests.privacy.canaries import Canaries
-from tests.privacy.matrix import Matrix
+from tests.privacy.matrix import GUESSES_MAX, QUEUED_MAX, RUNNING_MAX, STREAMS, Matrix
 from tests.privacy.scanner import Finding, Scanner
 from tests.privacy.surfaces import Surfaces, token_ids
 from tests.processes import await_true
 
 LEAKY = Path(__file__).with_name("leaky")
 BACK_SECONDS_MAX = 30.0
-
-SUCCEED = {"chat", "completion", "echo", "chat stream", "completion stream", "forced"}
-REFUSED = {
-    400: {
-        *(
-            "text for a number",
-            "text for a list",
-            "text for an object",
-            "unknown field",
-            "unknown field inside",
-        ),
-        *("unknown role", "unknown tool choice", "unknown format", "unknown kind of tool", "cache salt"),
-        *("stop string too long", "bias for a word", "image", "half a JSON text", "no JSON", "not UTF-8"),
-        *(
-            "lone surrogate",
-            "deep JSON",
-            "query",
-            "prompt too long",
-            "completion too long",
-            "template refuses",
-        ),
-        *("tools without a parser", "bad pattern", "bad kind", "bad reference", "token of another model"),
-        *("at least more than at most", "missing tool"),
-    },
-    401: {"no key of ours", "shape of a key", "other scheme"},
-    404: {"unknown model", "unknown path", "path below", "path that is no UTF-8", "unknown list", "metrics"},
-    405: {"other method"},
-    413: {"large body", "large body in chunks"},
-    415: {"packed body", "form", "plain text"},
-}
-OF_NO_MATTER = {"query of a list", "broken arguments"}
-"""A list of models takes no notice of a query, nor the tiny model's template of tool calls."""
-EXPECTED = {case: status for status, cases in REFUSED.items() for case in cases} | dict.fromkeys(
-    SUCCEED | OF_NO_MATTER, 200
-)
+CONTEXT = 2048
 
 
 def left_by_requests(matrix: Matrix, surfaces: Surfaces) -> list[Finding]:
     """The canary test itself: every request of the matrix, a hang-up, a kill -9, and all that can be found after."""
     matrix.run()
-    assert sorted(matrix.statuses.items()) == sorted(EXPECTED.items())
-    with matrix.open_stream("hang-up"):
-        pass
+    assert matrix.statuses == matrix.expected
+    for path in STREAMS:
+        with matrix.open_stream(f"hang-up of {path}", path):
+            pass
     kill_mid_stream(matrix, "gateway killed", lambda: matrix.appliance.part("inferfly gateway").pid)
     await_true(matrix.appliance.ready, BACK_SECONDS_MAX, "the gateway is back")
     scanner = scanner_for(matrix.canaries)
@@ -79,18 +47,22 @@ def left_by_death(matrix: Matrix, surfaces: Surfaces) -> list[Finding]:
 
 
 def kill_mid_stream(matrix: Matrix, what: str, pid: Callable[[], int]) -> None:
-    """kill -9 of a process that holds a canary in its memory. The caller gets an error or a broken connection."""
-    with matrix.open_stream(what) as lines:
+    """kill -9 of a process that holds canaries in its memory. The callers get an error or a broken connection."""
+    with contextlib.ExitStack() as opened:
+        streams = {
+            f"{what} under {path}": opened.enter_context(matrix.open_stream(f"{what} under {path}", path))
+            for path in STREAMS
+        }
         os.kill(pid(), signal.SIGKILL)
-        ending = "\n".join(until_broken(lines))
-    assert ending, "the answer ended well before the kill"
-    matrix.refusals[what] = ending.encode()
+        endings = {name: "\n".join(until_broken(lines)) for name, lines in streams.items()}
+    assert all(endings.values()), "an answer ended well before the kill"
+    matrix.refusals |= {name: ending.encode() for name, ending in endings.items()}
 
 
 def until_broken(lines: Iterator[str]) -> Iterator[str]:
     """What came of an answer that was not to end well; only its errors, the rest is the caller's own."""
     try:
-        yield from (line for line in lines if '"error"' in line)
+        yield from (line for line in lines if '"error"' in line or "response.failed" in line)
     except httpx.HTTPError as error:
         yield type(error).__name__
 
@@ -116,8 +88,20 @@ def talking_engine(folder: Path, log: Path) -> Path:
     return python
 
 
+def served() -> str:
+    """A models.yaml whose every endpoint the matrix asks, with an engine that is soon full."""
+    writes = tiny(
+        TINY,
+        max_context=CONTEXT,
+        tool_parser="hermes",
+        max_concurrent_sequences=RUNNING_MAX,
+        max_queued_requests=QUEUED_MAX,
+    )
+    return catalog(writes, minilm())
+
+
 def test_no_canary_is_left_anywhere() -> None:
-    with Appliance(tiny_catalog(), engine_python()) as appliance:
+    with Appliance(served(), engine_python(), guesses_max=GUESSES_MAX) as appliance:
         matrix, surfaces = Matrix(appliance, Canaries()), Surfaces(appliance)
 
         assert left_by_requests(matrix, surfaces) == []
@@ -127,7 +111,8 @@ def test_no_canary_is_left_anywhere() -> None:
 @pytest.fixture(scope="module")
 def leaky() -> Iterator[Appliance]:
     """An appliance whose gateway has a leak, another one after each of its deaths."""
-    appliance = Appliance(tiny_catalog(), engine_python(), command=("-P", str(LEAKY / "up.py")))
+    command = ("-P", str(LEAKY / "up.py"))
+    appliance = Appliance(served(), engine_python(), command=command, guesses_max=GUESSES_MAX)
     name_leak(appliance, "access log")
     with appliance:
         yield appliance
@@ -152,6 +137,8 @@ def spools(leaky: Appliance) -> Iterator[None]:
         ("access log", "home/logs/gateway.log"),
         ("echoing errors", "answer to unknown field"),
         ("spooled bodies", "/tmp/ifly-"),
+        ("kept events", "home/events"),
+        ("quoting limits", "answer to spent budget"),
     ],
 )
 @pytest.mark.usefixtures("spools")
@@ -171,7 +158,8 @@ def test_each_leaky_variant_is_caught(leaky: Appliance, leak: str, place: str) -
 def test_an_engine_that_talks_is_caught(tmp_path: Path) -> None:
     """vLLM as it comes prints sampling parameters, stop strings and schemas."""
     log = tmp_path / "engine.log"
-    with Appliance(tiny_catalog(), talking_engine(tmp_path / "engine", log)) as appliance:
+    talking = talking_engine(tmp_path / "engine", log)
+    with Appliance(served(), talking, guesses_max=GUESSES_MAX) as appliance:
         found = left_by_requests(Matrix(appliance, Canaries()), Surfaces(appliance))
 
     assert {finding.what for finding in found if finding.place == str(log)} >= {"stop string"}

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 import click
@@ -12,6 +12,7 @@ import pytest
 
 from appliance import catalog
 from appliance.__main__ import COMMANDS, cli
+from appliance.settings import Settings
 from tests.tidy.tree import Tree
 
 DOCS = ("*.md",)
@@ -30,6 +31,7 @@ NOT_OURS = {
     ".inferfly*": "made at run time",
     "./.inferfly*": "see .inferfly*",
     ".build*": "made by the install",
+    "image/*": "a kind of picture",
 }
 """Files that the docs may name and that git doesn't have, and why."""
 
@@ -40,6 +42,8 @@ PATH = re.compile(
     r"\.{0,2}[\w.*-]*(/[\w.*-]+)+/?|[\w*-]+\.(py|md|toml|ya?ml|sh|json|txt|tcss)|Makefile|LICENSE"
 )
 COMMAND = re.compile(r"(?:^|[\s/$(])inferfly (?=[a-z-])([^|;&>#\n]*)")
+YAML = re.compile(r"^```yaml\n(models:.*?)^```", re.MULTILINE | re.DOTALL)
+SETTING = re.compile(r"\bINFERFLY_[A-Z_]+\b")
 TARGET = re.compile(r"(?:^|\s)make ([a-z][a-z-]*)")
 
 
@@ -124,6 +128,22 @@ def wrong_targets(tree: Tree) -> list[str]:
     ]
 
 
+def unknown_settings(tree: Tree, known: Iterable[str]) -> list[str]:
+    names = {f"INFERFLY_{name.upper()}" for name in known}
+    return [
+        f"{path}: {name}"
+        for path, text in documents(tree)
+        for name in sorted(set(SETTING.findall(text)) - names)
+    ]
+
+
+def example_files(tree: Tree) -> Iterator[str]:
+    """What the documents show of models.yaml, with a digest put in."""
+    for _, text in documents(tree):
+        for block in YAML.findall(text):
+            yield block.replace("sha256:...", f"sha256:{'0' * 64}")
+
+
 def stale_schema(tree: Tree) -> bool:
     return tree.texts.get("docs/models.schema.json") != catalog.json_schema()
 
@@ -142,6 +162,26 @@ def test_every_verb_is_in_the_docs(tree: Tree) -> None:
 
 def test_docs_name_make_targets_that_exist(tree: Tree) -> None:
     assert wrong_targets(tree) == []
+
+
+def test_docs_name_settings_that_exist(tree: Tree) -> None:
+    assert unknown_settings(tree, Settings.model_fields) == []
+
+
+def test_a_setting_that_does_not_exist_is_caught() -> None:
+    tree = Tree({"README.md": "Set `INFERFLY_PORT` or INFERFLY_PROT."})
+
+    assert unknown_settings(tree, ["port"]) == ["README.md: INFERFLY_PROT"]
+
+
+def test_the_models_yaml_that_the_docs_show_is_valid(tree: Tree, tmp_path: Path) -> None:
+    [shown] = example_files(tree)
+    (tmp_path / "models.yaml").write_text(shown)
+
+    assert [model.name for model in catalog.load(tmp_path / "models.yaml").models] == [
+        "my-model",
+        "my-embeddings",
+    ]
 
 
 def test_the_schema_in_the_docs_is_the_catalogs_own(tree: Tree) -> None:

@@ -15,7 +15,7 @@ TERMINAL = {
     "appliance/__main__.py": "the command line",
     "appliance/app.py": "the command line",
     "appliance/up/screen.py": "tells the operator in the foreground what starts and where it serves",
-    "appliance/admin/verbs.py": "the command line",
+    "appliance/admin/verbs/answer.py": "the command line",
     "appliance/engine/setup.py": "the command line",
     "appliance/engine/log_relay.py": "passes on lines that the engine's sealed log has made",
     "appliance/engine/sealed_log.py": "is the engine's log",

@@ -43,6 +43,21 @@ def broken(tree: Tree, promises: Iterable[PromiseLike]) -> list[str]:
     return faults
 
 
+def untold(tree: Tree, promises: Iterable[PromiseLike]) -> list[str]:
+    """Promises that no row of README's table tells together with the file of their proof."""
+    rows = [line for line in tree.texts.get("README.md", "").splitlines() if line.startswith("| ")]
+    return [
+        f"{promise.id}: README does not tell it with {proof}"
+        for promise in promises
+        for proof in [promise.proof.partition("::")[0]]
+        if not any(f"`{proof}`" in row and _words(promise.sentence) <= _words(row) for row in rows)
+    ]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[\w'-]+", text.lower()))
+
+
 def is_there(tree: Tree, place: str) -> bool:
     path, separator, name = place.partition("::")
     text = tree.texts.get(path)
@@ -89,6 +104,24 @@ EXAMPLES = Tree(
 
 def test_every_promise_has_its_control_and_its_proof(tree: Tree) -> None:
     assert broken(tree, PROMISES) == []
+
+
+def test_readme_tells_every_promise_with_its_proof(tree: Tree) -> None:
+    assert untold(tree, PROMISES) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "missing"),
+    [
+        ("| The door is shut | `tests/test_a.py` |", 0),
+        ("| The door is `shut` at night | `tests/test_a.py` |", 0),
+        ("| The door is shut | `tests/test_b.py` |", 1),
+        ("| The window is shut | `tests/test_a.py` |", 1),
+        ("The door is shut: `tests/test_a.py`", 1),
+    ],
+)
+def test_a_promise_that_is_not_told_is_caught(table: str, missing: int) -> None:
+    assert len(untold(Tree({"README.md": table}), [Example()])) == missing
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from appliance.admin.reconcile import Reconciler
 from appliance.catalog import Catalog
@@ -20,3 +21,5 @@ class Plane:
     usage: UsageReader
     reconciler: Reconciler
     gateway_socket: Path
+    zone: ZoneInfo
+    currency: str

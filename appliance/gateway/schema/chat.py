@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from appliance.domain import Call
-from appliance.gateway.schema.fields import DROPPED, TOOLS_MAX, Count, Id, Name, Part, Sampling, Text
+from appliance.errors import BadRequest
+from appliance.gateway.schema.fields import DROPPED, Count, Id, Name, Part, Sampling, Text
+from appliance.gateway.schema.formats import ResponseFormat, StructuredOutputs, check_format
+from appliance.gateway.schema.images import IMAGES_MAX, check_image
 from appliance.gateway.schema.refusals import decoder
+from appliance.gateway.schema.tools import ToolCall, ToolChoice, Tools, check_tools, for_engine
 from appliance.privacy.content import Content
+
+SWITCHES_MAX = 16
+
+SwitchName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z_]*\Z")]
+SwitchWord = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_.-]*\Z")]
+SwitchNumber = Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
+Switches = Annotated[dict[SwitchName, bool | SwitchNumber | SwitchWord], Meta(max_length=SWITCHES_MAX)]
+"""Variables of the model's chat template. Which of them a model has is its own list's to say."""
 
 
 class TextPart(Part, tag="text", tag_field="type"):
     text: Text
 
 
-class CalledFunction(Part):
-    name: Name
-    arguments: Text
+class RefusalPart(Part, tag="refusal", tag_field="type"):
+    refusal: Text
 
 
-class ToolCall(Part, tag="function", tag_field="type"):
-    id: Id
-    function: CalledFunction
+class ImageUrl(Part):
+    url: str
+    detail: msgspec.Raw = DROPPED
+
+
+class ImagePart(Part, tag="image_url", tag_field="type"):
+    image_url: ImageUrl
 
 
 class System(Part, tag="system", tag_field="role"):
@@ -38,20 +53,20 @@ class Developer(Part, tag="developer", tag_field="role"):
 
 
 class User(Part, tag="user", tag_field="role"):
-    content: Text | list[TextPart]
+    content: Text | list[TextPart | ImagePart]
     name: Name | None = None
 
 
 class Assistant(Part, tag="assistant", tag_field="role"):
-    content: Text | list[TextPart] | None = None
+    content: Text | list[TextPart | RefusalPart] | None = None
     name: Name | None = None
     tool_calls: list[ToolCall] | None = None
     refusal: Text | None = None
+    reasoning: Text | None = None
+    reasoning_content: Text | None = None
     annotations: msgspec.Raw = DROPPED
     audio: None = None
     function_call: None = None
-    reasoning: msgspec.Raw = DROPPED
-    reasoning_content: msgspec.Raw = DROPPED
 
 
 class ToolResult(Part, tag="tool", tag_field="role"):
@@ -60,68 +75,54 @@ class ToolResult(Part, tag="tool", tag_field="role"):
 
 
 Message = System | Developer | User | Assistant | ToolResult
-
-
-class FunctionSchema(Part):
-    name: Name
-    description: Text | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class Tool(Part, tag="function", tag_field="type"):
-    function: FunctionSchema
-
-
-class NamedFunction(Part):
-    name: Name
-
-
-class NamedToolChoice(Part, tag="function", tag_field="type"):
-    function: NamedFunction
-
-
-class JsonSchema(Part):
-    name: Name
-    description: Text | None = None
-    schema: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class TextFormat(Part, tag="text", tag_field="type"):
-    pass
-
-
-class JsonObjectFormat(Part, tag="json_object", tag_field="type"):
-    pass
-
-
-class JsonSchemaFormat(Part, tag="json_schema", tag_field="type"):
-    json_schema: JsonSchema
+Messages = Annotated[list[Message], Meta(min_length=1, max_length=10_000)]
 
 
 class ChatBody(Sampling, kw_only=True):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=10_000)]
+    messages: Messages
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: Annotated[list[Tool], Meta(max_length=TOOLS_MAX)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
-    modalities: msgspec.Raw = DROPPED
+    structured_outputs: StructuredOutputs | None = None
+    chat_template_kwargs: Switches | None = None
+    include_reasoning: bool | None = None
+    thinking_token_budget: Annotated[int, Meta(ge=-1, le=10_000_000)] | None = None
+
+    modalities: list[Literal["text"]] | None = None
     prediction: msgspec.Raw = DROPPED
-    reasoning_effort: msgspec.Raw = DROPPED
     verbosity: msgspec.Raw = DROPPED
 
-    def encode(self, cache_salt: str) -> bytes:
-        self.modalities = self.prediction = self.reasoning_effort = self.verbosity = DROPPED
-        self.messages = [_for_engine(message) for message in self.messages]
-        return super().encode(cache_salt)
+    audio: None = None
+    functions: None = None
+    function_call: None = None
+    web_search_options: None = None
+
+    def write(self) -> bytes:
+        self.modalities = None
+        self.messages = messages_for_engine(self.messages)
+        if self.tools or self.tool_choice:
+            self.tools, self.tool_choice = for_engine(self.tools, self.tool_choice)
+        return super().write()
+
+    def check(self) -> None:
+        """Raise BadRequest for what no single field shows."""
+        if self.top_logprobs and not self.logprobs:
+            raise BadRequest(
+                "`top_logprobs` needs `logprobs` to be true.", param="top_logprobs", code="invalid_value"
+            )
+        if self.tools or self.tool_choice:
+            check_tools(self.tools, self.tool_choice)
+        if self.response_format or self.structured_outputs:
+            check_format(self.response_format, self.structured_outputs)
 
 
 _decode = decoder(ChatBody)
@@ -130,13 +131,47 @@ _decode = decoder(ChatBody)
 def parse(body: bytes) -> tuple[Call, Content]:
     """Its shape and its words. Raises BadRequest that quotes nothing of it."""
     request = _decode(body)
-    return request.call("chat"), Content(request)
+    request.check()
+    call = request.call(
+        "chat",
+        tokens_max=request.max_completion_tokens or request.max_tokens,
+        images=check_images(request.messages),
+        switches=tuple(request.chat_template_kwargs or ()),
+    )
+    return call, Content(request)
+
+
+def check_images(messages: list[Message]) -> int:
+    """How many pictures there are. Raises BadRequest for too many, or one that is not acceptable."""
+    images = [
+        part.image_url
+        for message in messages
+        if isinstance(message, User) and isinstance(message.content, list)
+        for part in message.content
+        if isinstance(part, ImagePart)
+    ]
+    if len(images) > IMAGES_MAX:
+        raise BadRequest(
+            f"There are more than {IMAGES_MAX} pictures. Send fewer.",
+            param="messages",
+            code="too_many_images",
+        )
+    for image in images:
+        check_image(image.url, "messages[].content[].image_url.url")
+        image.detail = DROPPED
+    return len(images)
+
+
+def messages_for_engine(messages: list[Message]) -> list[Message]:
+    """OpenAI's bookkeeping is dropped, `developer` is what templates call `system`, reasoning has vLLM's one name."""
+    return [_for_engine(message) for message in messages]
 
 
 def _for_engine(message: Message) -> Message:
-    """The message with OpenAI's bookkeeping dropped; `developer` is what templates call `system`."""
-    if type(message) is Developer:
+    if isinstance(message, Developer):
         return System(content=message.content, name=message.name)
-    if type(message) is Assistant:
-        message.annotations = message.reasoning = message.reasoning_content = DROPPED
+    if isinstance(message, Assistant):
+        message.annotations = DROPPED
+        message.reasoning = message.reasoning or message.reasoning_content
+        message.reasoning_content = None
     return message

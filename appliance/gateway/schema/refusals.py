@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from appliance.errors import BadRequest
+from appliance.gateway.schema.words import NOT_HERE
 
 _Body = TypeVar("_Body")
 
@@ -26,10 +27,9 @@ def decoder(kind: type[_Body]) -> Callable[[bytes], _Body]:
     return read
 
 
-_PATH = re.compile(r" - at `\$((?:\.[a-z_]+|\[(?:\.\.\.|\d{1,9})\])*)`$")
+_PATH = re.compile(r" - at (?:`key` in )?`\$((?:\.[a-z_]+|\[(?:\.\.\.|\d{1,9})\])*)`$")
 _TYPES = re.compile(r"^Expected `[a-z| ]+`(?:, got `[a-z]+`| (?:of length )?[<>]=? [0-9.e+-]+)?(?= - at |$)")
 _MISSING = re.compile(r"^Object missing required field `[a-z_]+`(?= - at |$)")
-_NULL_KEYS = frozenset({"cache_salt", "suffix", "audio", "function_call"})
 
 
 def _refusal(error: Exception) -> BadRequest:
@@ -44,8 +44,8 @@ def _refusal(error: Exception) -> BadRequest:
         return BadRequest(
             f"{where} has a field that this API does not have. Remove it.", param=param, code="unknown_field"
         )
-    if param and param.rpartition(".")[2] in _NULL_KEYS:
-        return BadRequest(f"{where} is not supported here. Remove it.", param=param, code="unsupported_field")
+    if param and (why := NOT_HERE.get(param.rpartition(".")[2])):
+        return BadRequest(f"{where} is not supported here. {why}", param=param, code="unsupported_field")
     for shape in (_TYPES, _MISSING):
         if kept := shape.match(text):
             return BadRequest(

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import http.client
+import json
 import socketserver
 import tempfile
 import threading
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote
 
 import pytest
 
@@ -50,11 +52,51 @@ def control(settings: Settings, catalog: Catalog, supervisor: FakeSupervisor) ->
         yield started
 
 
-class _Healthy(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # http.server's name
-        self.send_response(http.client.OK if self.path == "/healthz" else http.client.NOT_FOUND)
-        self.send_header("content-length", "0")
+@dataclass
+class FakeGateway:
+    """What answers where the gateway would: its health, and the bans it knows."""
+
+    bans: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
+    body: bytes | None = None
+    """An answer to GET /bans of another release."""
+    asked: list[str] = field(default_factory=list[str])
+
+    def ban(self, source: str) -> None:
+        self.bans[source] = {"source": source, "since_ms": 1000, "until_ms": 61_000, "failures": 12}
+
+    def answer(self, method: str, path: str) -> tuple[int, bytes]:
+        self.asked.append(f"{method} {path}")
+        if path == "/healthz":
+            return 200, b""
+        if (method, path) == ("GET", "/bans"):
+            return 200, self.body or json.dumps(list(self.bans.values())).encode()
+        if method == "DELETE" and self.bans.pop(unquote(path.removeprefix("/bans/")), None):
+            return 200, b""
+        return 404, b""
+
+
+class _Server(socketserver.UnixStreamServer):
+    """Nothing but a server that knows whom it speaks for."""
+
+    def __init__(self, path: str, gateway: FakeGateway) -> None:
+        self.gateway = gateway
+        super().__init__(path, _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        status, body = cast("_Server", self.server).gateway.answer(self.command, self.path)
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
+        if body:  # whoever asks for the health only hangs up after the status
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002  # http.server's names
         return
@@ -64,13 +106,12 @@ class _Healthy(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def gateway(settings: Settings) -> Iterator[None]:
-    """Something that answers /healthz where the gateway would."""
+def gateway(settings: Settings) -> Iterator[FakeGateway]:
     settings.run.mkdir(mode=0o700, exist_ok=True)
-    path = settings.run / "gateway.sock"
-    with socketserver.UnixStreamServer(str(path), _Healthy) as answering:
-        thread = threading.Thread(target=answering.serve_forever, args=(0.01,))
+    answering = FakeGateway()
+    with _Server(str(settings.run / "gateway.sock"), answering) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield
-        answering.shutdown()
+        yield answering
+        server.shutdown()
         thread.join()

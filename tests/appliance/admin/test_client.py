@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.__main__ import COMMANDS
 from appliance.admin.client import Client
 from appliance.errors import ControlUnreachable, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 REPO = Path(__file__).parents[3]
 ANSWERS = {
@@ -98,10 +99,27 @@ def test_bad_values_are_explained_without_asking_control(path: Path) -> None:
         client.create_key(account="../x", name="a")
 
 
-@pytest.mark.parametrize("key_id", ["", "a/b", "..", "a b", "ключ", "a?b"])
-def test_key_id_can_not_reach_another_address(path: Path, key_id: str) -> None:
-    with pytest.raises(Refused, match="not a key's id"):
-        Client(path).revoke_key(key_id)
+ADDRESSED: dict[str, Callable[[Client, str], object]] = {
+    "revoke a key": Client.revoke_key,
+    "revoke a line": Client.revoke_line,
+    "rotate a key": Client.rotate_key,
+    "limit a key": lambda client, name: client.change_limits("key", name, {}),
+    "limit a model": lambda client, name: client.clear_limits("model", name),
+    "price a model": lambda client, name: client.set_price(
+        name, input_per_million="1", output_per_million="1"
+    ),
+    "clear a price": Client.clear_price,
+}
+"""Acts whose address holds a name."""
+
+
+@pytest.mark.parametrize("act", ADDRESSED.values(), ids=ADDRESSED.keys())
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "ключ", "a?b", "abcdefghij\n"])
+def test_a_name_can_not_reach_another_address(
+    path: Path, act: Callable[[Client, str], object], name: str
+) -> None:
+    with pytest.raises(Refused, match=r"not a key's id|neither a key's id nor|not a model's name"):
+        act(Client(path), name)
 
 
 def test_command_line_starts_without_the_servers_libraries() -> None:
@@ -115,7 +133,8 @@ def test_command_line_starts_without_the_servers_libraries() -> None:
         "appliance.engine",
         "appliance.catalog",
     ]
-    script = f"import sys, appliance.admin.verbs; print([name for name in {heavy!r} if name in sys.modules])"
+    ours = [place.split(":")[0] for place in COMMANDS.values() if place.startswith("appliance.admin.verbs.")]
+    script = f"import sys, {', '.join(ours)}; print([name for name in {heavy!r} if name in sys.modules])"
 
     found = subprocess.run(
         [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=True

@@ -9,7 +9,9 @@ from appliance.engine.command import CPU_KV_CACHE_BYTES, Command
 from appliance.settings import Settings
 
 
-def built(*, gpu: bool = False, engine: str = "tiny-2", **options: Any) -> Command:
+def built(
+    *, gpu: bool = False, engine: str = "tiny-2", model: dict[str, Any] | None = None, **options: Any
+) -> Command:
     spec = ModelSpec.model_validate(
         {
             "name": "tiny",
@@ -19,6 +21,7 @@ def built(*, gpu: bool = False, engine: str = "tiny-2", **options: Any) -> Comma
             "licence": "MIT",
             "engine": {"max_context": 256, "max_concurrent_sequences": 4, "max_queued_requests": 8} | options,
         }
+        | (model or {})
     )
     settings = Settings(home=Path("/box"), drain_seconds_max=12)
     return command.build(spec, settings, engine, Path("/weights"), gpu=gpu, threads=2)
@@ -56,6 +59,7 @@ def test_it_is_our_launcher_in_the_engines_python_serving_the_weights() -> None:
         "--max-num-queued-reqs=12",
         "--tensor-parallel-size=1",
         "--dtype=auto",
+        '--limit-mm-per-prompt={"image":0,"video":0,"audio":0}',
     ],
 )
 def test_the_sealed_profile_has(flag: str) -> None:
@@ -202,6 +206,24 @@ def test_an_operators_options_become_flags() -> None:
         "--gpu-memory-utilization=0.5",
         "--dtype=float16",
     } <= set(argv)
+
+
+def test_a_model_that_sees_takes_so_many_pictures_and_nothing_else() -> None:
+    assert '--limit-mm-per-prompt={"image":4,"video":0,"audio":0}' in built(model={"images_max": 4}).argv
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "pools"),
+    [
+        (["embeddings"], True),
+        (["tokenize", "rerank", "score"], True),
+        (["chat"], False),
+        (["tokenize"], False),
+    ],
+    ids=str,
+)
+def test_a_model_that_turns_texts_into_numbers_runs_as_one(endpoints: list[str], *, pools: bool) -> None:
+    assert ("--runner=pooling" in built(model={"endpoints": endpoints}).argv) == pools
 
 
 def test_the_processes_of_an_engine_carry_its_name() -> None:

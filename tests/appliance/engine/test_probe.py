@@ -3,6 +3,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from appliance.catalog import ModelSpec
 from appliance.engine.probe import Probe, read_pulse
 
 METRICS = b"""# HELP vllm:num_requests_running Number of requests
@@ -20,6 +23,20 @@ vllm:iteration_tokens_total_sum{engine="0",model_name="tiny"} 27.0
 """
 
 
+def spec(*endpoints: str) -> ModelSpec:
+    return ModelSpec.model_validate(
+        {
+            "name": "tiny",
+            "source": {"path": "models/tiny"},
+            "revision": "1",
+            "digest": "sha256:" + "ab" * 32,
+            "licence": "Apache-2.0",
+            "endpoints": endpoints,
+            "engine": {"max_context": 512},
+        }
+    )
+
+
 @asynccontextmanager
 async def engine(folder: Path, answer: bytes, *, silent: bool = False) -> AsyncIterator[Probe]:
     """A unix socket that gives every request the same answer, or none."""
@@ -33,7 +50,7 @@ async def engine(folder: Path, answer: bytes, *, silent: bool = False) -> AsyncI
         writer.close()
 
     server = await asyncio.start_unix_server(serve, folder / "sock")
-    probe = Probe(folder / "sock", "tiny")
+    probe = Probe(folder / "sock", spec("completions"))
     try:
         yield probe
     finally:
@@ -91,7 +108,31 @@ async def test_a_silent_engine_does_not_answer(short_folder: Path) -> None:
 
 
 async def test_an_engine_that_is_not_there_does_not_answer(short_folder: Path) -> None:
-    probe = Probe(short_folder / "sock", "tiny")
+    probe = Probe(short_folder / "sock", spec("completions"))
 
     assert not await probe.answers(1)
     await probe.close()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path"),
+    [("completions", "/v1/completions"), ("embeddings", "/v1/embeddings"), ("rerank", "/score")],
+)
+async def test_an_engine_is_asked_for_what_its_model_can_do(
+    short_folder: Path, endpoint: str, path: str
+) -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer(200))
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, short_folder / "sock")
+    probe = Probe(short_folder / "sock", spec(endpoint))
+    answers = await probe.answers(1)
+    await probe.close()
+    server.close()
+
+    assert answers
+    assert asked[0].startswith(f"POST {path} HTTP/1.1".encode())

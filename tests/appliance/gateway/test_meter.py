@@ -6,19 +6,21 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from appliance.clock import now_ms
-from appliance.domain import Call, Caller, LedgerRow, Outcome, Reservation
-from appliance.gateway.admission import Admission
+from appliance.clock import now_ms, ulid
+from appliance.domain import Call, Caller, LedgerRow, Outcome, Price, Reservation, Used
 from appliance.gateway.meter import Meter
 from appliance.metrics import Metrics
-from appliance.store.journal import Journal
+from appliance.store.journal import Journal, OpenRequest
 from appliance.store.ledger import Ledger
 
 USAGE = b'{"prompt_tokens":7,"total_tokens":12,"completion_tokens":5}'
-CALL = Call("chat", "m", True, False, False)  # noqa: FBT003  # its fields
+CALL = Call("chat", "m", stream=True)
+ZONE = ZoneInfo("Asia/Kolkata")
+PRICE = Price(1_000_000, 2_500_000)
 
 
 class Books:
@@ -27,14 +29,23 @@ class Books:
     def __init__(self, folder: Path) -> None:
         self._db = folder / "usage.db"
         self.journal = Journal(folder / "usage.journal", 256)
-        self.ledger = Ledger(self._db, self.journal)
+        self.ledger = Ledger(self._db, self.journal, zone=ZONE, cost_of=lambda _: 0)
         self.ledger.start()
         self.metrics = Metrics()
         self.meter = Meter(self.ledger, self.metrics)
-        self._admission = Admission(self.journal, 256)
 
     def admit(self) -> Reservation:
-        return self._admission.admit(Caller("account", "abcdefghij"), CALL)
+        """An open request, as admission leaves it."""
+        now = now_ms()
+        request_id = ulid(now)
+        slot = self.journal.open(OpenRequest(now, request_id, "m", "m", "abcdefghij"))
+        assert slot is not None
+        return Reservation(slot, request_id, Caller("account", "abcdefghij"), CALL, now, time.monotonic_ns())
+
+    def days(self) -> list[tuple[str, int]]:
+        """Each day's key and cost."""
+        with closing(sqlite3.connect(self._db)) as db:
+            return db.execute("SELECT api_key_id, cost_micros FROM usage_day").fetchall()
 
     def rows(self) -> list[LedgerRow]:
         """What is in the ledger once everything handed over is written."""
@@ -56,7 +67,7 @@ async def test_a_stream_becomes_a_row(books: Books) -> None:
     reservation = books.admit()._replace(started_ns=time.monotonic_ns() - 100_000_000)
     first_ns = reservation.started_ns + 20_000_000
 
-    books.meter.charge(reservation, Outcome(200, USAGE, "exact", first_ns, first_ns + 8_000_000))
+    books.meter.charge(reservation, Outcome(200, USAGE, "exact", first_ns, first_ns + 8_000_000), None)
 
     (row,) = books.rows()
     assert row[:2] == (reservation.request_id, reservation.ts_start_ms)
@@ -83,7 +94,7 @@ async def test_latencies_of_what_did_not_stream_are_empty(
     reservation = books.admit()
     at_ns = reservation.started_ns if first_ns else 0
 
-    books.meter.charge(reservation, Outcome(200, usage, "exact", at_ns, at_ns))
+    books.meter.charge(reservation, Outcome(200, usage, "exact", at_ns, at_ns), None)
 
     (row,) = books.rows()
     assert (row.latency_ttft_ms, row.latency_itl_mean_us) == latencies
@@ -92,15 +103,15 @@ async def test_latencies_of_what_did_not_stream_are_empty(
 async def test_a_clock_that_is_set_back_makes_no_row_that_ends_before_it_starts(books: Books) -> None:
     reservation = books.admit()._replace(ts_start_ms=now_ms() + 3_600_000)
 
-    books.meter.charge(reservation, Outcome(499, b"", "partial", 0, 0))
+    books.meter.charge(reservation, Outcome(499, b"", "partial", 0, 0), None)
 
     (row,) = books.rows()
     assert row.ts_end_ms == row.ts_start_ms
 
 
 async def test_rows_are_written_soon_without_anybody_asking(books: Books) -> None:
-    books.meter.charge(books.admit(), Outcome(200, USAGE, "exact", 0, 0))
-    books.meter.charge(books.admit(), Outcome(200, USAGE, "exact", 0, 0))
+    books.meter.charge(books.admit(), Outcome(200, USAGE, "exact", 0, 0), None)
+    books.meter.charge(books.admit(), Outcome(200, USAGE, "exact", 0, 0), None)
 
     await asyncio.sleep(0.5)
 
@@ -110,7 +121,7 @@ async def test_rows_are_written_soon_without_anybody_asking(books: Books) -> Non
 async def test_every_request_is_one_row(books: Books) -> None:
     reservations = [books.admit() for _ in range(200)]
     for reservation in reservations:
-        books.meter.charge(reservation, Outcome(200, USAGE, "exact", 0, 0))
+        books.meter.charge(reservation, Outcome(200, USAGE, "exact", 0, 0), None)
 
     found = sorted(row.request_id for row in books.rows())
 
@@ -120,7 +131,7 @@ async def test_every_request_is_one_row(books: Books) -> None:
 async def test_a_request_is_counted_by_model_and_status(books: Books) -> None:
     reservation = books.admit()
     books.meter.charge(
-        reservation, Outcome(499, USAGE, "partial", reservation.started_ns, reservation.started_ns)
+        reservation, Outcome(499, USAGE, "partial", reservation.started_ns, reservation.started_ns), None
     )
 
     text = books.metrics.exposition().decode()
@@ -130,3 +141,27 @@ async def test_a_request_is_counted_by_model_and_status(books: Books) -> None:
     assert 'inferfly_tokens_total{kind="completion",model="m"} 5.0' in text
     assert 'inferfly_time_to_first_token_seconds_count{model="m"} 1.0' in text
     assert 'inferfly_request_duration_seconds_count{model="m"} 1.0' in text
+
+
+async def test_what_was_used_is_given_back_with_its_cost(books: Books) -> None:
+    priced = books.meter.charge(books.admit(), Outcome(200, USAGE, "exact", 0, 0), PRICE)
+    free = books.meter.charge(books.admit(), Outcome(200, USAGE, "exact", 0, 0), None)
+    nothing = books.meter.charge(books.admit(), Outcome(503, b"", "partial", 0, 0), PRICE)
+
+    assert priced == Used(7, 5, 7 + 13)  # 12.5 is rounded up
+    assert free == Used(7, 5, 0)
+    assert nothing == Used(0, 0, 0)
+
+
+async def test_costs_are_added_to_the_day(books: Books) -> None:
+    books.meter.charge(books.admit(), Outcome(200, USAGE, "exact", 0, 0), PRICE)
+    books.meter.charge(books.admit(), Outcome(499, USAGE, "partial", 0, 0), PRICE)
+
+    assert len(books.rows()) == 2
+    assert books.days() == [("abcdefghij", 40)]
+
+
+async def test_nothing_to_flush_is_nothing_to_write(books: Books) -> None:
+    books.meter.flush()
+
+    assert books.rows() == []

@@ -3,82 +3,31 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.domain import Call, Outcome
-from appliance.engine.client import Connection, EnginePool
-from appliance.errors import EngineFault, EngineLost, NotReady
-from appliance.gateway.relay import HUNG_UP, Relay
+from appliance.domain import Call
+from appliance.errors import EngineFault, EngineLost, KeyRevoked, NotReady
+from appliance.gateway.asgi import AsgiExchange
+from appliance.gateway.relay import EVENT_BYTES_MAX, HUNG_UP, Relay
 from tests.fakes import engine as fake
-from tests.fakes.caller import Caller
-from tests.fakes.engine import DONE, Transport, answer, chunk, event, last_event, whole
-
-CANARY = "CANARY5d1f"
-
-
-def call(*, stream: bool = True, include_usage: bool = False, continuous_usage: bool = False) -> Call:
-    return Call("chat", "m", stream, include_usage, continuous_usage)
-
-
-@dataclass
-class Run:
-    """One relayed answer: a real client connection on a test's transport, a relay, and a caller."""
-
-    call: Call = field(default_factory=call)
-    stall_seconds_max: float = 30
-    caller: Caller = field(default_factory=Caller)
-    noted: list[bytes] = field(default_factory=list[bytes])
-    transport: Transport = field(default_factory=Transport)
-
-    def begin(self) -> None:
-        self.relay = Relay(self.caller.send, "RID", self.call, self.noted.append, self.stall_seconds_max)
-        self.connection = Connection(EnginePool("/nowhere"))
-        self.connection.connection_made(self.transport)
-        self.connection.send(b"request", self.relay)
-        self.caller.pieces = []
-        self._waiting = asyncio.create_task(self._wait())
-
-    async def _wait(self) -> None:
-        await self.caller.receive()
-        self.relay._owner = asyncio.current_task()
-        await self.relay.run(self.connection, self.caller.receive)
-
-    def arrive(self, *pieces: bytes) -> None:
-        """The engine's bytes, as reads of the loop."""
-        for piece in pieces:
-            if not self.transport.is_closing():
-                self.connection.data_received(piece)
-
-    def lose(self) -> None:
-        self.connection.connection_lost(None)
-
-    async def end(self) -> Outcome:
-        try:
-            await asyncio.wait_for(asyncio.gather(self._waiting, return_exceptions=True), 5)
-        finally:
-            self.relay.close()
-        return self.relay.outcome()
-
-
-async def relayed(call: Call, *pieces: bytes) -> tuple[Run, Outcome]:
-    """The whole way of an answer that comes in these pieces to a caller that reads at once."""
-    run = Run(call)
-    run.begin()
-    await asyncio.sleep(0)
-    run.arrive(*pieces)
-    return run, await run.end()
-
-
-def streamed(*events: bytes) -> bytes:
-    return fake.STREAM_HEAD + b"".join(map(chunk, events)) + fake.END
-
-
-EVENTS = [event("Hi", 1), event(" yo", 2), last_event(2), DONE]
-BARE = [event("Hi", 1, with_usage=False), event(" yo", 2, with_usage=False)]
+from tests.fakes.caller import Caller as Application
+from tests.fakes.caller import scope
+from tests.fakes.engine import DONE, answer, chunk, event, last_event, whole
+from tests.fakes.relayed import (
+    BARE,
+    CANARY,
+    ERROR,
+    EVENTS,
+    Run,
+    call,
+    error_of,
+    relayed,
+    reservation,
+    streamed,
+)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +56,7 @@ async def test_a_stream_has_its_headers() -> None:
         b"cache-control": b"no-store",
         b"x-content-type-options": b"nosniff",
         b"x-request-id": b"RID",
+        b"openai-processing-ms": b"0",
     }
 
 
@@ -174,14 +124,6 @@ def test_events_cut_anywhere_come_out_the_same(places: list[int], texts: list[st
 
     assert run.caller.received == b"".join([*(event(text, 0, with_usage=False) for text in texts), DONE])
     assert outcome[:3] == (200, fake.usage(len(texts)), "exact")
-
-
-ERROR = b'data: {"error": {"message": "%b", "type": "x", "code": 400}}\n\n' % CANARY.encode()
-
-
-def error_of(run: Run) -> str:
-    """The code in the error event that ends a stream."""
-    return json.loads(run.caller.received.split(b"data: ")[-1])["error"]["code"]
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 5, 13, len(ERROR) - 1], ids=str)
@@ -358,26 +300,14 @@ async def test_an_engine_lost_while_the_caller_reads_slowly_still_ends_in_an_err
     assert outcome[:3] == (EngineLost.status, fake.usage(1), "partial")
 
 
-async def test_a_caller_that_takes_nothing_any_more_is_given_up() -> None:
-    """It would hold an engine and a place for ever."""
-    run = Run(stall_seconds_max=0.05)
-    run.begin()
-    await asyncio.sleep(0)
-    run.caller.stop_reading()
-    run.arrive(fake.STREAM_HEAD, chunk(event("a", 1)))
-    outcome = await run.end()
-
-    assert run.transport.aborted
-    assert outcome[:3] == (HUNG_UP, fake.usage(1), "partial")
-
-
 async def test_a_refusal_waits_for_a_slow_reader() -> None:
-    caller = Caller()
-    await caller.receive()
+    caller = Application()
+    exchange = AsgiExchange(scope(), caller.receive, caller.send, 1000, 5)
+    await exchange.body()
     caller.stop_reading()
-    relay = Relay(caller.send, "RID", call(), lambda _: None)
+    relay = Relay(exchange, reservation(call()), lambda _: None)
     relay.fail(NotReady())
-    waiting = asyncio.create_task(relay.finish(caller.receive))
+    waiting = asyncio.create_task(relay.finish())
     await asyncio.sleep(0.01)
     caller.read_on()
     await asyncio.wait_for(waiting, 1)
@@ -385,3 +315,76 @@ async def test_a_refusal_waits_for_a_slow_reader() -> None:
 
     assert caller.whole
     assert relay.outcome().status == NotReady.status
+
+
+# What an engine may do wrong
+
+
+async def test_an_answer_that_costs_no_tokens_is_known_exactly() -> None:
+    counts = Call("tokenize", "m", output_tokens_max=0)
+
+    _, outcome = await relayed(counts, whole(b'{"count":2,"max_model_len":8,"tokens":[1,2]}'))
+
+    assert outcome[:3] == (200, b"", "exact")
+
+
+async def test_an_answer_without_usage_is_not_known_exactly() -> None:
+    run, outcome = await relayed(Call("chat", "m", output_tokens_max=None), whole(b'{"choices":[]}'))
+
+    assert run.caller.received == b'{"choices":[]}'
+    assert outcome[:3] == (200, b"", "partial")
+    assert run.noted == []
+
+
+async def test_usage_without_an_end_does_no_harm() -> None:
+    broken = b'data: {"choices":[{"index":0}],"usage":{"prompt_tokens":7,"x":{\n\n'
+
+    run, outcome = await relayed(call(), streamed(broken, DONE))
+
+    assert run.caller.whole
+    assert outcome.status == 200
+
+
+async def test_an_event_without_end_is_cut_off() -> None:
+    run = Run()
+    run.begin()
+    await asyncio.sleep(0)
+    run.arrive(fake.STREAM_HEAD, chunk(event("a", 1)), *[chunk(b"x" * (EVENT_BYTES_MAX // 4))] * 5)
+    outcome = await run.end()
+
+    assert error_of(run) == EngineFault.code
+    assert run.transport.aborted
+    assert outcome[:3] == (502, fake.usage(1), "partial")
+
+
+async def test_nothing_is_said_after_the_end() -> None:
+    run, outcome = await relayed(call(), fake.STREAM_HEAD, chunk(ERROR), chunk(event("a", 1)), fake.END)
+
+    assert run.caller.received.count(b"data: ") == 1
+    assert outcome.status == 502
+
+
+async def test_a_request_fails_once() -> None:
+    run = Run()
+    run.begin()
+    await asyncio.sleep(0)
+    run.relay.fail(KeyRevoked())
+    run.relay.fail(NotReady())
+    outcome = await run.end()
+
+    assert run.caller.status == outcome.status == 401
+    assert json.loads(run.caller.received)["error"]["code"] == "key_revoked"
+
+
+async def test_a_stream_whose_key_is_revoked_ends_with_an_error_event_and_its_tokens() -> None:
+    run = Run()
+    run.begin()
+    await asyncio.sleep(0)
+    run.arrive(fake.STREAM_HEAD, chunk(event("a", 1)), chunk(event("b", 2)))
+    run.relay.fail(KeyRevoked())
+    outcome = await run.end()
+
+    assert run.relay.key_id == "key"
+    assert error_of(run) == "key_revoked"
+    assert run.transport.aborted
+    assert outcome[:3] == (401, fake.usage(2), "partial")

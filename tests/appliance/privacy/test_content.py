@@ -17,6 +17,9 @@ class Words:
     def encode(self, cache_salt: str) -> bytes:
         return f"{CANARY} {cache_salt}".encode()
 
+    def translator(self, request_id: str) -> None:  # noqa: ARG002  # as Encodable has it
+        return None
+
     def __repr__(self) -> str:
         return CANARY
 

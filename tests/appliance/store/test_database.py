@@ -37,7 +37,17 @@ def test_new_store_has_the_whole_shape(registry_db: Path) -> None:
     tables = set(db.table_names())
     db.close()
 
-    assert tables == {"account", "api_key", "model", "engine", "_sqlite_migrations"}
+    assert tables == {
+        "account",
+        "api_key",
+        "api_key_scope",
+        "usage_limit",
+        "price",
+        "model",
+        "model_switch",
+        "engine",
+        "_sqlite_migrations",
+    }
 
 
 def test_opening_again_keeps_what_is_there(registry_db: Path) -> None:
@@ -227,8 +237,9 @@ def _half_done(db: Database) -> None:
 def test_failed_migration_leaves_the_old_shape_and_stays_pending(usage_db: Path) -> None:
     database.open_usage(usage_db).close()
     next_release = Migrations("usage")
-    next_release(name="m001_usage")(_half_done)  # applied already: not run again
-    next_release(name="m002_half")(_half_done)
+    next_release(name="m001_usage")(_half_done)  # these two are applied already: not run again
+    next_release(name="m002_daily_totals")(_half_done)
+    next_release(name="m003_half")(_half_done)
 
     with pytest.raises(StoreError, match=r"could not be brought.*left as it was"):
         database.open_writer(usage_db, next_release)
@@ -236,8 +247,8 @@ def test_failed_migration_leaves_the_old_shape_and_stays_pending(usage_db: Path)
     db = database.open_writer(usage_db, USAGE)
     tables, pending = db.table_names(), [each.name for each in next_release.pending(db)]
     db.close()
-    assert sorted(tables) == ["_sqlite_migrations", "usage"]
-    assert pending == ["m002_half"]
+    assert sorted(tables) == ["_sqlite_migrations", "usage", "usage_day"]
+    assert pending == ["m003_half"]
 
 
 def test_usage_connection_makes_one_transaction_of_a_with_block(usage_db: Path) -> None:

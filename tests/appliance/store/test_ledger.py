@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sqlite3
 import subprocess
@@ -8,14 +9,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance.clock import ulid
 from appliance.domain import LedgerRow
+from appliance.errors import StoreError
 from appliance.store.database import BUSY_SECONDS_MAX
 from appliance.store.journal import Journal, OpenRequest
-from appliance.store.ledger import Ledger, Settled
+from appliance.store.ledger import ROWS_AT_ONCE, Days, Ledger, Recent, Settled, Spent, first_id
+
+COST = 31
+DAY = "1970-01-01"
 
 
 def row(request_id: str, completion: int = 2) -> LedgerRow:
@@ -36,6 +44,14 @@ def row(request_id: str, completion: int = 2) -> LedgerRow:
         7 + completion,
         "abcdefghij",
     )
+
+
+def cost_of(row: LedgerRow) -> int:
+    return 1000 * row.completion_tokens
+
+
+def opened(folder: Path, journal: Journal, zone: str = "Asia/Kolkata") -> Ledger:
+    return Ledger(folder / "usage.db", journal, zone=ZoneInfo(zone), cost_of=cost_of)
 
 
 def rows(folder: Path) -> list[LedgerRow]:
@@ -59,7 +75,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def ledger(tmp_path: Path, journal: Journal) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path / "usage.db", journal)
+    ledger = opened(tmp_path, journal)
     ledger.start()
     yield ledger
     ledger.stop(10)
@@ -72,7 +88,7 @@ def admitted(journal: Journal, count: int = 1) -> Settled:
         request_id = ulid(1000)
         slot = journal.open(OpenRequest(1000, request_id, "m", "m", "abcdefghij"))
         assert slot is not None
-        settled.append((slot, row(request_id)))
+        settled.append((slot, row(request_id), COST))
     return settled
 
 
@@ -94,11 +110,11 @@ def test_many_batches_are_all_written_once(tmp_path: Path, journal: Journal, led
         ledger.settle(batch)
 
     assert eventually(lambda: journal.left_open() == [])
-    assert rows(tmp_path) == sorted(found for batch in batches for _, found in batch)
+    assert rows(tmp_path) == sorted(found for batch in batches for _, found, _ in batch)
 
 
 def test_stopping_writes_what_was_handed_over(tmp_path: Path, journal: Journal) -> None:
-    ledger = Ledger(tmp_path / "usage.db", journal)
+    ledger = opened(tmp_path, journal)
     ledger.start()
     batch = admitted(journal, 50)
     ledger.settle(batch)
@@ -110,9 +126,9 @@ def test_stopping_writes_what_was_handed_over(tmp_path: Path, journal: Journal) 
 
 
 def test_requests_that_a_former_gateway_left_open_get_their_rows(tmp_path: Path, journal: Journal) -> None:
-    ((slot, settled),) = admitted(journal)
+    ((slot, settled, _),) = admitted(journal)
     journal.note(slot, b'{"prompt_tokens":7,"completion_tokens":5}')
-    ledger = Ledger(tmp_path / "usage.db", journal)
+    ledger = opened(tmp_path, journal)
 
     assert ledger.start() == 1
     ledger.stop(10)
@@ -126,6 +142,167 @@ def test_requests_that_a_former_gateway_left_open_get_their_rows(tmp_path: Path,
     assert journal.left_open() == []
 
 
+def spent_by_day(ledger: Ledger) -> dict[str, int]:
+    return {spent.day: spent.requests for spent in ledger.spent(DAY)}
+
+
+def test_rows_are_added_to_the_totals_of_their_day_key_and_model(journal: Journal, ledger: Ledger) -> None:
+    (slot, settled, _), *rest = admitted(journal, 5)
+    other = settled._replace(api_key_id="ABCDEFGHIJ", http_status=502)
+
+    ledger.settle([(slot, other, 0)])
+    ledger.settle(rest)
+
+    assert eventually(lambda: ledger.backlog == 0)
+    assert ledger.spent(DAY) == [
+        Spent(DAY, "ABCDEFGHIJ", "m", 1, 9, 0),
+        Spent(DAY, "abcdefghij", "m", 4, 36, 4 * COST),
+    ]
+
+
+def test_failed_requests_are_counted_among_the_days(tmp_path: Path, journal: Journal, ledger: Ledger) -> None:
+    batch = [
+        (slot, found._replace(http_status=status), 0)
+        for (slot, found, _), status in zip(admitted(journal, 4), (200, 399, 400, 502), strict=True)
+    ]
+
+    ledger.settle(batch)
+
+    assert eventually(lambda: ledger.backlog == 0)
+    with closing(sqlite3.connect(tmp_path / "usage.db")) as db:
+        assert db.execute("SELECT requests, failed FROM usage_day").fetchall() == [(4, 2)]
+
+
+def test_totals_begin_with_a_day(journal: Journal, ledger: Ledger) -> None:
+    ledger.settle(admitted(journal))
+
+    assert eventually(lambda: ledger.backlog == 0)
+    assert ledger.spent("1970-01-02") == []
+
+
+@pytest.mark.parametrize("count", [1, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 3 * ROWS_AT_ONCE])
+def test_batches_of_every_size_are_written_whole(
+    tmp_path: Path, journal: Journal, ledger: Ledger, count: int
+) -> None:
+    batch = admitted(journal, count)
+
+    ledger.settle(batch)
+
+    assert eventually(lambda: ledger.backlog == 0)
+    assert rows(tmp_path) == sorted(found for _, found, _ in batch)
+    assert spent_by_day(ledger) == {DAY: count}
+
+
+def test_a_day_is_the_sites_own(journal: Journal, ledger: Ledger) -> None:
+    """18:30 UTC is midnight in India."""
+    midnight_ms = 1_777_573_800_000
+    batch = [
+        (slot, found._replace(ts_start_ms=midnight_ms + late_ms), 0)
+        for (slot, found, _), late_ms in zip(admitted(journal, 3), (-1, 0, 1), strict=True)
+    ]
+
+    ledger.settle(batch)
+
+    assert eventually(lambda: ledger.backlog == 0)
+    assert spent_by_day(ledger) == {"2026-04-30": 1, "2026-05-01": 2}
+
+
+@given(
+    zone=st.sampled_from(
+        ["UTC", "Asia/Kolkata", "America/Santiago", "America/Havana", "Australia/Lord_Howe"]
+    ),
+    times_s=st.lists(st.integers(0, 4_000_000_000), min_size=1),
+)
+def test_a_remembered_day_is_the_day_that_the_calendar_has(zone: str, times_s: list[int]) -> None:
+    days = Days(ZoneInfo(zone))
+
+    found = [days.of(s * 1000) for s in times_s for s in (s, s + 3600, s - 1)]
+
+    right = [
+        dt.datetime.fromtimestamp(s, ZoneInfo(zone)).date().isoformat()
+        for s in times_s
+        for s in (s, s + 3600, s - 1)
+    ]
+    assert found == right
+
+
+def test_what_a_former_gateway_left_open_is_spent_once_the_ledger_has_started(
+    tmp_path: Path, journal: Journal
+) -> None:
+    ((slot, _, _),) = admitted(journal)
+    journal.note(slot, b'{"prompt_tokens":7,"completion_tokens":5}')
+    ledger = opened(tmp_path, journal)
+
+    ledger.start()
+    spent, recent = ledger.spent(DAY), ledger.recent(0)
+    ledger.stop(10)
+
+    assert spent == [Spent(DAY, "abcdefghij", "m", 1, 12, 5000)]
+    assert recent == [Recent(1000, "abcdefghij", "m", 7, 5)]
+
+
+def test_a_request_counts_once_though_its_slot_was_not_freed(tmp_path: Path, journal: Journal) -> None:
+    ledger = opened(tmp_path, journal)
+    ledger.start()
+    ((slot, settled, _),) = admitted(journal)
+    ledger.settle([(slot, settled, COST)])
+    ledger.stop(10)
+    journal.open(OpenRequest(1000, settled.request_id, "m", "m", "abcdefghij"))
+
+    again = opened(tmp_path, journal)
+    left = again.start()
+
+    assert left == 1
+    assert again.spent(DAY) == [Spent(DAY, "abcdefghij", "m", 1, 9, COST)]
+    assert journal.left_open() == []
+    again.stop(10)
+
+
+def test_recent_requests_are_those_since_a_moment_oldest_first(journal: Journal, ledger: Ledger) -> None:
+    batch: Settled = []
+    for start_ms in (5000, 3000, 4000, 2999):
+        ((slot, found, _),) = admitted(journal)
+        batch.append((slot, found._replace(request_id=ulid(start_ms), ts_start_ms=start_ms), 0))
+
+    ledger.settle(batch)
+
+    assert eventually(lambda: ledger.backlog == 0)
+    assert [recent.ts_start_ms for recent in ledger.recent(3000)] == [3000, 4000, 5000]
+
+
+@given(ms=st.integers(0, 2**48 - 2))
+def test_ids_sort_around_the_first_of_their_time(ms: int) -> None:
+    assert ulid(ms) >= first_id(ms)
+    assert ulid(ms) < first_id(ms + 1)
+
+
+def test_a_backlog_is_what_is_not_committed(tmp_path: Path, journal: Journal, ledger: Ledger) -> None:
+    with closing(sqlite3.connect(tmp_path / "usage.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ledger.settle(admitted(journal, 3))
+        ledger.settle(admitted(journal, 2))
+        waiting = ledger.backlog
+        other.execute("ROLLBACK")
+
+    assert waiting == 5
+    assert eventually(lambda: ledger.backlog == 0)
+    assert not ledger.failing
+
+
+def test_a_start_that_can_not_write_says_so(tmp_path: Path, journal: Journal) -> None:
+    admitted(journal)
+    ledger = opened(tmp_path, journal)
+    with closing(sqlite3.connect(tmp_path / "usage.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StoreError, match=r"could not be written \(SQLITE_BUSY\).*start again"):
+            ledger.start()
+
+        other.execute("ROLLBACK")
+    ledger._db.close()
+    assert len(journal.left_open()) == 1
+
+
 def test_a_locked_database_delays_rows_and_loses_none(
     tmp_path: Path, journal: Journal, ledger: Ledger
 ) -> None:
@@ -135,16 +312,17 @@ def test_a_locked_database_delays_rows_and_loses_none(
         other.execute("BEGIN IMMEDIATE")
         ledger.settle(batch)
         time.sleep(BUSY_SECONDS_MAX + 0.3)
-        while_locked = journal.left_open()
+        while_locked, failing = journal.left_open(), ledger.failing
         other.execute("ROLLBACK")
 
         assert eventually(lambda: journal.left_open() == [])
-    assert len(while_locked) == 1
+    assert (len(while_locked), failing) == (1, True)
+    assert not ledger.failing
     assert rows(tmp_path) == [batch[0][1]]
 
 
 def test_stopping_is_bounded_and_leaves_the_rest_in_the_journal(tmp_path: Path, journal: Journal) -> None:
-    ledger = Ledger(tmp_path / "usage.db", journal)
+    ledger = opened(tmp_path, journal)
     ledger.start()
     with closing(sqlite3.connect(tmp_path / "usage.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -169,10 +347,14 @@ from pathlib import Path
 from appliance.domain import LedgerRow
 from appliance.store.journal import Journal, OpenRequest
 from appliance.store.ledger import Ledger
+from zoneinfo import ZoneInfo
 
 folder, ids = Path(sys.argv[1]), sys.argv[2:]
 def row(id): return LedgerRow(id, 1000, 2000, 7, 2, "exact", "m", "m", 200, 1000, 5, 6, 1, 9, "abcdefghij")
-def admitted(journal): return [(journal.open(OpenRequest(1000, id, "m", "m", "abcdefghij")), row(id)) for id in ids]
+def admitted(journal):
+    return [(journal.open(OpenRequest(1000, id, "m", "m", "abcdefghij")), row(id), 31) for id in ids]
+def opened(journal):
+    return Ledger(folder / "usage.db", journal, zone=ZoneInfo("UTC"), cost_of=lambda row: 7)
 """
 
 DYING = """
@@ -181,7 +363,7 @@ class Dying(Journal):
         os.kill(os.getpid(), signal.SIGKILL)
 
 journal = Dying(folder / "usage.journal", 8)
-ledger = Ledger(folder / "usage.db", journal)
+ledger = opened(journal)
 ledger.start()
 ledger.settle(admitted(journal))
 time.sleep(30)
@@ -189,7 +371,7 @@ time.sleep(30)
 
 FULL = """
 journal = Journal(folder / "usage.journal", 64)
-ledger = Ledger(folder / "usage.db", journal)
+ledger = opened(journal)
 ledger.start()
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -213,7 +395,7 @@ def test_a_kill_between_commit_and_freeing_leaves_one_row(tmp_path: Path) -> Non
     assert run(DYING, tmp_path, [request_id]).returncode == -9
 
     journal = Journal(tmp_path / "usage.journal", 8)
-    ledger = Ledger(tmp_path / "usage.db", journal)
+    ledger = opened(tmp_path, journal)
     found = ledger.start()
     ledger.stop(10)
     left = journal.left_open()

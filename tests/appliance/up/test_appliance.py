@@ -17,11 +17,11 @@ WAIT_SECONDS_MAX = 30.0
 
 
 class Up:
-    def __init__(self, home: Path, modes: tuple[str, ...]) -> None:
+    def __init__(self, home: Path, modes: tuple[str, ...], settings: dict[str, str]) -> None:
         self.home = home
         self.process = subprocess.Popen(
             [sys.executable, str(REPOSITORY / "tests" / "fakes" / "up.py"), str(home), *modes],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)} | settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -73,8 +73,8 @@ Start = Callable[..., Up]
 def start(short_folder: Path) -> Iterator[Start]:
     started: list[Up] = []
 
-    def run(*modes: str) -> Up:
-        started.append(Up(short_folder / "home", modes))
+    def run(*modes: str, **settings: str) -> Up:
+        started.append(Up(short_folder / "home", modes, settings))
         return started[-1]
 
     yield run
@@ -101,6 +101,14 @@ def test_it_shows_progress_then_how_to_use_it(start: Start) -> None:
     assert "engine e0: ready\n\nThe appliance is ready." in up.shown
     assert "http://127.0.0.1:" in up.shown
     assert "ifk_live_AAAAAAAAAA_plaintext" in up.shown
+
+
+def test_the_address_is_that_of_a_gateway_with_a_certificate(start: Start) -> None:
+    up = start("control", "serve", "serve", INFERFLY_TLS_CERTIFICATE="/any.pem", INFERFLY_TLS_KEY="/any.key")
+
+    up.wait_for("print(answer")
+
+    assert "Base URL  https://127.0.0.1:" in up.shown
 
 
 def test_a_first_key_is_made_only_where_there_never_was_one(start: Start) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import datetime as dt
+import json
 import sqlite3
-import time
-from typing import TYPE_CHECKING
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from appliance import apikey, clock
+from appliance import apikey, clock, domain
+from appliance.admin import contract
 from appliance.store.registry import RegistryReader
 from tests.fakes.control import bytes_under, use
 
@@ -74,4 +77,52 @@ def test_last_use_of_a_key_is_shown_to_the_day(control: Control) -> None:
 
     last_used = control.client.list_keys()[0].last_used_day
 
-    assert last_used == time.strftime("%Y-%m-%d", time.gmtime())
+    assert last_used == dt.datetime.now(control.settings.zone).date().isoformat()
+
+
+def test_scopes_reach_the_gateway(control: Control) -> None:
+    created = control.client.create_key(
+        account="default", name="a", models=["tiny"], endpoints=["chat"], networks=["10.1.0.0/16", "::1"]
+    )
+
+    reader = RegistryReader(control.settings.registry_db)
+    record = reader.load().keys[created.key_id]
+    reader.close()
+    assert (record.models, record.endpoints) == ({"tiny"}, {"chat"})
+    assert set(record.networks) == {ip_network("10.1.0.0/16"), ip_network("::1/128")}
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"endpoints": ["poems"]},
+        {"networks": ["10.0.0.5/8"]},
+        {"networks": ["fe80::1%eth0"]},
+        {"networks": ["10.1.0.0/16"] * 101},
+        {"models": ["a b"]},
+    ],
+    ids=["no endpoint", "bits beyond the mask", "a zone", "too many", "no name"],
+)
+def test_what_is_no_scope_is_refused_and_not_quoted(control: Control, scope: dict[str, list[str]]) -> None:
+    body = json.dumps({"account": "default", "name": "a", **scope}).encode()
+
+    status, answer = control.ask("POST", "/v1/keys", body)
+
+    assert (status, control.client.list_keys()) == (400, [])
+    assert b"10." not in answer
+
+
+def test_endpoints_and_kinds_are_those_of_the_domain() -> None:
+    """The contract imports nothing of ours, so that both sides of the socket can be of different releases."""
+    assert get_args(contract.Endpoint) == get_args(domain.Endpoint)
+    assert get_args(contract.SubjectKind) == get_args(domain.SubjectKind)
+
+
+def test_a_successor_has_a_date_of_its_own(control: Control) -> None:
+    old = control.client.create_key(account="default", name="a", expires_days=2)
+
+    new = control.client.rotate_key(old.key_id, grace_hours=3, expires_days=5)
+
+    ends = {key.key_id: key.expires_at_ms - clock.now_ms() for key in control.client.list_keys()}
+    assert ends[new.key_id] == pytest.approx(5 * DAY_MS, abs=60_000)
+    assert ends[old.key_id] == pytest.approx(DAY_MS / 8, abs=60_000)

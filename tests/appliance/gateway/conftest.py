@@ -1,0 +1,27 @@
+"""The gateway runs on uvloop, so its tests do: the two loops differ where connections end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from tests.fakes.gateway import GatewayProcess
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=[True, False], ids=["fast lane", "Litestar"])
+def gateway(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[GatewayProcess]:
+    """Whatever a test does to it: its output is events only, and nothing of it is left behind."""
+    gateway = GatewayProcess(short_folder, fast_lane=request.param)
+    yield gateway
+    gateway.close()
+    assert "crashed" not in gateway.log_events
+    assert "task_failed" not in gateway.log_events
+    assert "request_failed" not in gateway.log_events
