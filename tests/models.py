@@ -84,7 +84,7 @@ def tiny_catalog(folder: Path | None = None) -> str:
 
 def tiny(name: str, folder: Path | None = None, replicas: int = 1, **engine: object) -> str:
     """An entry for the tiny model, with more options of its engine."""
-    options: dict[str, object] = {"max_context": TINY_CONTEXT, "max_concurrent_sequences": 16}
+    options: dict[str, object] = {"max_context": TINY_CONTEXT, "max_concurrent_sequences": 32}
     return _entry(name, folder or tiny_model(), {"replicas": replicas}, options | engine)
 
 
