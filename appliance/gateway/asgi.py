@@ -111,6 +111,7 @@ class AsgiExchange:
             await asyncio.wait({self._writer})
         if self._listener is not None:
             self._listener.cancel()
+        self._on_gone = nothing  # whoever asked for that call holds on to this exchange as well
         return not self._gone
 
     def _put(self, message: Message) -> None:

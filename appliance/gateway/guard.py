@@ -120,7 +120,7 @@ def _runs(ban: Ban, now: float) -> bool:
 def _delay_seconds(failures: int) -> float:
     if failures <= _FREE_FAILURES:
         return 0.0
-    return min(DELAY_MAX_SECONDS, _DELAY_FIRST_SECONDS * 2 ** (failures - _FREE_FAILURES - 1))
+    return min(DELAY_MAX_SECONDS, _DELAY_FIRST_SECONDS * 2 ** min(failures - _FREE_FAILURES - 1, 8))
 
 
 @lru_cache(maxsize=4096)
