@@ -101,8 +101,8 @@ def test_a_hang_up_ends_generation_and_is_charged_as_far_as_it_came(
     await_true(lambda: idle(box), ABORTED_SECONDS_MAX, "generation has ended")
     row = box.row(request_id)
     after = box.engine_counts()
-    # Each of the watcher's own one-token probes counts one prompt token.
-    probes = after["prompt_tokens"] - before["prompt_tokens"] - row.prompt_tokens
+    # Each of the watcher's own one-token probes counts one prompt token; the engine counts a prompt for each answer.
+    probes = after["prompt_tokens"] - before["prompt_tokens"] - row.prompt_tokens * choices
     made = after["generation_tokens"] - before["generation_tokens"] - probes
     assert (row.token_counts, row.http_status) == ("partial", 499)
     assert read <= row.completion_tokens <= made <= row.completion_tokens + STEPS_UNDERWAY * choices
