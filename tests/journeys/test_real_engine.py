@@ -228,7 +228,7 @@ def test_an_unknown_architecture_is_named(start: Start, tiny: Path, tmp_path: Pa
 def test_too_long_a_context_is_told_in_figures(start: Start) -> None:
     engine = start(options="max_context: 4096")
 
-    assert refused(engine) == (78, "max_context is 4096, but the model was made for 512 tokens.")
+    assert refused(engine) == (78, "max_context is 4096, but the model was made for 2048 tokens.")
 
 
 def test_too_small_a_cache_is_told_in_figures(start: Start, tiny: Path, tmp_path: Path) -> None:
