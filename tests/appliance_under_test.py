@@ -201,10 +201,10 @@ class Appliance:
         """The process of this title; of an engine's two, the one that watches."""
         return next(process for process in self.processes() if process.title == title)
 
-    def vllm(self) -> Process:
+    def vllm(self, engine: str) -> Process:
         """The engine itself: what runs under the engine's own watcher."""
         everyone = self.processes()
-        engines = {process.pid for process in everyone if process.title.startswith("inferfly engine ")}
+        engines = {process.pid for process in everyone if process.title == f"inferfly engine {engine}"}
         return next(process for process in everyone if process.parent in engines)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -97,6 +97,12 @@ class Box:
             prices=self.prices,
         )
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request holds anything: a place, a limit, an engine."""
+        open_in_book = any(tally.open for tally in self.book._tallies.values())
+        return not (self.gateway.admission.open or self.gateway._running or open_in_book)
+
     async def rows(self) -> list[LedgerRow]:
         """What is in the ledger once everything that ended is written."""
         self.gateway.meter.flush()

@@ -157,7 +157,7 @@ ENDINGS = {"end": _end, "hang": _hang, "die": _die, "error": _error}
 
 @dataclass
 class ScriptedEngine:
-    """Serves a unix socket while its `async with` block runs."""
+    """Serves a unix socket while its `async with` block runs. It is healthy all the time."""
 
     path: Path
     script: Script = by_prompt
@@ -189,9 +189,12 @@ class ScriptedEngine:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                path = head.split(b" ")[1].decode()
+                if path == "/health":
+                    writer.write(whole(b""))
+                    continue
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 body = await reader.readexactly(length)
-                path = head.split(b" ")[1].decode()
                 exchange = Exchange(path, head, body, reader, writer, connection)
                 self.exchanges.append(exchange)
                 await self.script(exchange)

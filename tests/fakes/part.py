@@ -28,6 +28,7 @@ from appliance.engine.process import ProcessSupervisor
 
 KEY = {
     "key_id": "AAAAAAAAAA",
+    "origin": "AAAAAAAAAA",
     "account": "default",
     "name": "first",
     "state": "active",
@@ -35,6 +36,9 @@ KEY = {
     "expires_at_ms": 2,
     "revoked_at_ms": None,
     "last_used_day": None,
+    "models": [],
+    "endpoints": [],
+    "networks": [],
 }
 PLAINTEXT = "ifk_live_AAAAAAAAAA_plaintext"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,15 @@ async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield await reader.readexactly(length)
         await reader.readexactly(2)
     await reader.readexactly(2)
+
+
+async def until(true: Callable[[], object], seconds: float = 3) -> bool:
+    """Whether it came true in time."""
+    for _ in range(int(seconds / 0.01)):
+        if true():
+            return True
+        await asyncio.sleep(0.01)
+    return bool(true())
 
 
 def post(body: bytes, path: str = "/v1/chat/completions", *lines: str) -> bytes:

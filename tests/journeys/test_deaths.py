@@ -64,7 +64,7 @@ def stream_until(appliance: Appliance, streams: int, kill: int, *, events: int =
 
 def test_an_engine_killed_mid_stream(sturdy: Appliance) -> None:
     """Its caller gets an error the SDK raises, the row has the tokens so far, and the engine comes back."""
-    (ending,) = stream_until(sturdy, 1, sturdy.vllm().pid, events=3)
+    (ending,) = stream_until(sturdy, 1, sturdy.vllm("tiny").pid, events=3)
 
     assert isinstance(ending.error, openai.APIError)
     assert ending.error.code == "engine_lost"
@@ -123,10 +123,10 @@ def test_control_killed(sturdy: Appliance) -> None:
 
 def test_the_watcher_of_an_engine_killed(sturdy: Appliance) -> None:
     """Its vLLM goes with it, so that no engine ever runs without anyone who could stop it."""
-    vllm = sturdy.vllm()
+    vllm = sturdy.vllm("tiny")
     os.kill(vllm.parent, signal.SIGKILL)
 
     await_true(lambda: not vllm.lives(), 5, "vLLM is gone")
     await_true(lambda: not sturdy.ready(), NOTICED_SECONDS_MAX, "the gateway knows")
     await_true(sturdy.ready, ENGINE_BACK_SECONDS_MAX, "the engine is back")
-    assert sturdy.vllm().pid != vllm.pid
+    assert sturdy.vllm("tiny").pid != vllm.pid

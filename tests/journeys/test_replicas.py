@@ -63,7 +63,7 @@ def test_one_of_two_engines_is_killed_under_load(site: Appliance) -> None:
         others = [threads.submit(whole, client) for _ in range(WHOLE)]
         assert all(begun.acquire(timeout=60) for _ in range(3 * STREAMS))
 
-        os.kill(site.vllm().pid, signal.SIGKILL)
+        os.kill(site.vllm("twin-1").pid, signal.SIGKILL)
 
         endings = [one.result(timeout=90) for one in streams]
         answers = [one.result(timeout=90) for one in others]

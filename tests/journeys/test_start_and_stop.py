@@ -197,6 +197,6 @@ def test_an_engine_that_cannot_load_says_why(fresh: Appliance) -> None:
     exit_code, words = refused(fresh)
 
     assert exit_code == 69
-    assert "max_context is 4096, but the model was made for 512 tokens" in words
-    assert "Set max_context to 512 or less" in words
+    assert "max_context is 4096, but the model was made for 2048 tokens" in words
+    assert "Set max_context to 2048 or less" in words
     assert not (fresh.home / "run").exists()

@@ -178,7 +178,7 @@ def of_the_engine(bodies: Bodies) -> Iterator[Case]:
     yield Case("template refuses to count", 400, TOKENIZE, bodies.tokenize_chat(messages=refused))
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": at("broken arguments")}}
     broken = [*said("assistant", None, tool_calls=[call]), *said("user", "")]
-    yield Case("broken arguments", 400, CHAT, bodies.chat(messages=broken))
+    yield Case("broken arguments", 200, CHAT, bodies.chat(messages=broken))
     for case, schema in {
         "bad pattern": {"type": "string", "pattern": f"({at('pattern')}[("},
         "bad kind": {"type": at("kind")},

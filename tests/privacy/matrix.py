@@ -19,8 +19,11 @@ from tests.privacy import cases
 from tests.privacy.bodies import Bodies, Body
 from tests.privacy.canaries import Canaries
 from tests.privacy.cases import CHAT, COMPLETIONS, MESSAGES, RERANK, RESPONSES, SCORE, TOKENIZE
+from tests.processes import await_true
 
 RAW_SECONDS_MAX = 5
+FULL_SECONDS_MAX = 10
+ENDLESS_TIMES = 45
 TOO_LARGE = 9 * 1024 * 1024
 RUNNING_MAX = 4
 QUEUED_MAX = 1
@@ -28,7 +31,7 @@ GUESSES_MAX = 6
 """Of the appliance that this is sent to."""
 STREAMS = (CHAT, RESPONSES, MESSAGES)
 SPENT = ("--tokens-per-day", "1")
-SLOW = ("--output-tokens-per-minute", "1")
+SLOW = ("--requests-per-minute", "1")
 
 
 @dataclass
@@ -160,6 +163,12 @@ class Matrix:
                 form = {"type": "json_schema", "json_schema": form}
                 return bodies.chat(response_format=form, **limit, **fields)
 
+    def _endless(self, path: str, what: str, **fields: Any) -> Body:
+        """A short body with an answer that takes seconds: this canary, over and over."""
+        messages = [{"role": "user", "content": self.canaries.at(what)}]
+        said = {"input": self.canaries.at(what)} if path == RESPONSES else {"messages": messages}
+        return self._forced(path, what, ENDLESS_TIMES, tools=None, tool_choice=None, **said, **fields)
+
     def _answered(self, response: httpx.Response) -> None:
         self.canaries.answered("".join(texts_of(response)))
 
@@ -207,12 +216,11 @@ class Matrix:
         """What the schema lets pass and the caller's key does not: scope, budget and rate, on every endpoint."""
         narrow = self._limited((), "--endpoint", "rerank")
         spent, slow = self._limited(SPENT), self._limited(SLOW)
+        self.post(200, "all of a rate", self.bodies.tokenize(), TOKENIZE, Authorization=f"Bearer {slow}")
         for path, body in cases.good(self.bodies).items():
             scoped = 200 if path == RERANK else 403
             self.post(scoped, f"no scope for {path}", body, path, Authorization=f"Bearer {narrow}")
             self.post(429, f"spent budget for {path}", body, path, Authorization=f"Bearer {spent}")
-        for path in STREAMS:
-            body = cases.good(self.bodies)[path]
             self.post(429, f"reached rate for {path}", body, path, Authorization=f"Bearer {slow}")
 
     def _limited(self, limits: tuple[str, ...], *scope: str) -> str:
@@ -224,20 +232,21 @@ class Matrix:
         return self.appliance.new_key(account, *scope)["key"]
 
     def _full(self) -> None:
-        """As many streams as the engine takes, one that waits, and one that finds no room any more."""
-        with contextlib.ExitStack() as streams:
-            for number in range(RUNNING_MAX):
-                streams.enter_context(self.open_stream(f"running {number}"))
-            streams.enter_context(self._waiting())
+        """As many requests as the engine takes, one that waits, and some that find no room any more."""
+        with contextlib.ExitStack() as requests:
+            for number in range(RUNNING_MAX + QUEUED_MAX):
+                requests.enter_context(self._sent(self._endless(CHAT, f"running {number}")))
+            await_true(self._is_full, FULL_SECONDS_MAX, "one waits")
             for path in STREAMS:
                 self.post(503, f"full queue of {path}", cases.good(self.bodies)[path], path)
 
+    def _is_full(self) -> bool:
+        return self.appliance.gateway_counts().get("requests_waiting") == QUEUED_MAX
+
     @contextlib.contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """A request that is sent and whose answer is not waited for."""
-        body = json.dumps(
-            self.bodies.chat(messages=[{"role": "user", "content": self.canaries.at("waiting")}])
-        )
+    def _sent(self, fields: Body) -> Iterator[None]:
+        """A chat whose answer is not waited for. Its caller hangs up in the end."""
+        body = json.dumps(fields)
         head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.appliance.key}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         with self._connected() as connection:
@@ -300,7 +309,7 @@ class Matrix:
     @contextlib.contextmanager
     def open_stream(self, what: str, path: str = CHAT) -> Iterator[Iterator[str]]:
         """A long answer on its way. Left early, it is a hang-up."""
-        body = self._forced(path, what, times=20, stream=True)
+        body = self._endless(path, what, stream=True)
         with (
             self._connections() as client,
             client.stream("POST", path, json=body, headers=self.headers()) as response,

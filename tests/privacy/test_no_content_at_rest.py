@@ -22,6 +22,8 @@ from tests.processes import await_true
 LEAKY = Path(__file__).with_name("leaky")
 BACK_SECONDS_MAX = 30.0
 CONTEXT = 2048
+SECONDS_MAX = 400
+"""For one test: two engines start, and some 250 requests are made, some of which have to wait."""
 
 
 def left_by_requests(matrix: Matrix, surfaces: Surfaces) -> list[Finding]:
@@ -39,7 +41,7 @@ def left_by_requests(matrix: Matrix, surfaces: Surfaces) -> list[Finding]:
 
 def left_by_death(matrix: Matrix, surfaces: Surfaces) -> list[Finding]:
     """What an engine leaves that is killed while it answers, and what the whole appliance leaves when it stops."""
-    kill_mid_stream(matrix, "engine killed", lambda: matrix.appliance.vllm().pid)
+    kill_mid_stream(matrix, "engine killed", lambda: matrix.appliance.vllm(TINY).pid)
     scanner = scanner_for(matrix.canaries)
     found = surfaces.scan(scanner)
     matrix.appliance.stop()
@@ -60,9 +62,12 @@ def kill_mid_stream(matrix: Matrix, what: str, pid: Callable[[], int]) -> None:
 
 
 def until_broken(lines: Iterator[str]) -> Iterator[str]:
-    """What came of an answer that was not to end well; only its errors, the rest is the caller's own."""
+    """What came of an answer that was not to end well; only its errors, the rest is the caller's own.
+
+    So is what `response.failed` holds: the whole response as far as it came.
+    """
     try:
-        yield from (line for line in lines if '"error"' in line or "response.failed" in line)
+        yield from (line for line in lines if '"error":{' in line and '"response.failed"' not in line)
     except httpx.HTTPError as error:
         yield type(error).__name__
 
@@ -100,6 +105,7 @@ def served() -> str:
     return catalog(writes, minilm())
 
 
+@pytest.mark.timeout(SECONDS_MAX)
 def test_no_canary_is_left_anywhere() -> None:
     with Appliance(served(), engine_python(), guesses_max=GUESSES_MAX) as appliance:
         matrix, surfaces = Matrix(appliance, Canaries()), Surfaces(appliance)
@@ -141,6 +147,7 @@ def spools(leaky: Appliance) -> Iterator[None]:
         ("quoting limits", "answer to spent budget"),
     ],
 )
+@pytest.mark.timeout(SECONDS_MAX)
 @pytest.mark.usefixtures("spools")
 def test_each_leaky_variant_is_caught(leaky: Appliance, leak: str, place: str) -> None:
     """The same test on a gateway with one leaky part: a canary test that has never failed is no evidence."""
@@ -155,6 +162,7 @@ def test_each_leaky_variant_is_caught(leaky: Appliance, leak: str, place: str) -
     assert [finding for finding in found if finding.place.startswith(place)] != []
 
 
+@pytest.mark.timeout(SECONDS_MAX)
 def test_an_engine_that_talks_is_caught(tmp_path: Path) -> None:
     """vLLM as it comes prints sampling parameters, stop strings and schemas."""
     log = tmp_path / "engine.log"

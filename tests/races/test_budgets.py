@@ -95,7 +95,7 @@ async def test_so_many_run_at_once_and_no_more(
 
     async def slow(exchange: Exchange) -> None:
         at_work.append(at_work[-1] + 1 if at_work else 1)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
         await exchange.send(whole(answer("N", TOKENS)))
         at_work.append(at_work[-1] - 1)
 
@@ -109,6 +109,8 @@ async def test_so_many_run_at_once_and_no_more(
 
 async def test_what_was_spent_before_a_kill_is_still_spent(gateway: GatewayProcess) -> None:
     """Also by streams that it cut: by as many tokens as the engine had told of."""
+    with gateway.registry() as registry:
+        registry.set_price("m", Price(1_000_000, 1_000_000))  # a token costs a millionth
     gateway.start()
     spent = 10 * EACH + 5 * (PROMPT_TOKENS + 20)
     async with ScriptedEngine(gateway.engine_socket):
@@ -122,8 +124,10 @@ async def test_what_was_spent_before_a_kill_is_still_spent(gateway: GatewayProce
         gateway.start()
         async with gateway.application() as application:
             days = await until(application, "This account's budget of tokens per day")
+            limit(gateway, "account", tokens_per_day=None, cost_per_day_micros=spent + 350)
+            costs = await until(application, "This account's budget of cost per day")
             limit(gateway, "model", tokens_per_month=spent + 350)
-            limit(gateway, "account", tokens_per_day=spent + 10_000)
+            limit(gateway, "account", cost_per_day_micros=spent + 10_000)
             months = await until(application, "This model's budget of tokens per month")
             limit(gateway, "key", requests_per_minute=15)
             limit(gateway, "model", tokens_per_month=None)
@@ -131,7 +135,7 @@ async def test_what_was_spent_before_a_kill_is_still_spent(gateway: GatewayProce
 
     rows = await asyncio.to_thread(gateway.rows_soon, 15)
     assert whole_ones == {(200, ""): 10}
-    assert (days, months, minutes) == (True, True, True)
+    assert (days, costs, months, minutes) == (True, True, True, True)
     assert sum(row.rl_tokens_used for row in rows) == spent
     assert [row.token_counts for row in rows].count("interrupted") == 5
 

@@ -214,6 +214,30 @@ async def test_a_place_that_came_too_late_goes_to_the_next(desk: Desk) -> None:
     assert desk.admission.open == 1
 
 
+async def test_a_place_goes_past_one_that_hangs_up_at_that_moment(desk: Desk) -> None:
+    """It is still in the queue, and waits no longer."""
+    line = Line()
+    running = await desk.admit("b")
+    first, second = await desk.queue("a", line.when_gone), await desk.queue("c")
+    line.hang_up()
+    desk.leave(running)
+
+    assert type(await refusal(first)) is ClientGone
+    assert await admitted(second) == [True]
+    assert desk.reserved("a") == NOTHING
+
+
+async def test_one_that_hangs_up_when_its_turn_has_come_is_admitted(desk: Desk) -> None:
+    """Whoever answers it will find out."""
+    line = Line()
+    running = await desk.admit("b")
+    waits = await desk.queue("a", line.when_gone)
+    desk.leave(running)
+    line.hang_up()
+
+    assert await admitted(waits) == [True]
+
+
 async def test_a_revoked_key_ends_only_its_own_requests(desk: Desk) -> None:
     await desk.admit("b")
     revoked, other = await desk.queue("a"), await desk.queue("a2")

@@ -414,3 +414,40 @@ async def test_a_paused_answer_stays_in_the_socket_and_comes_whole(engines: Engi
 
     assert 0 < paused_at < 100
     assert [int(data[:6]) for data in heard.data] == list(range(500))
+
+
+# Its health
+
+
+async def test_an_engine_that_says_so_is_healthy(engines: EngineClient, path: Path) -> None:
+    async with ScriptedEngine(path, hello):
+        assert await engines.healthy(str(path), 1)
+
+
+async def test_no_engine_is_not_healthy(engines: EngineClient, path: Path) -> None:
+    assert not await engines.healthy(str(path), 1)
+
+
+UNWELL = {
+    "says no": b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+    "says nothing": b"",
+    "speaks something else": b"SSH-2.0-x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("words", UNWELL.values(), ids=UNWELL.keys())
+async def test_an_engine_that_says_anything_else_is_not_healthy(
+    engines: EngineClient, path: Path, words: bytes
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(words)
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, path):
+        healthy = await engines.healthy(str(path), 0.1)
+        await asyncio.sleep(0.2)
+
+    assert not healthy

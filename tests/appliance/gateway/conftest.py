@@ -11,9 +11,23 @@ import uvloop
 
 from tests.fakes.gateway import GatewayProcess
 
+TEST_SECONDS_MAX = 90
+
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": _loop}
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """With an end: uvloop swallows what pytest-timeout raises in its signal's handler."""
+    loop = uvloop.new_event_loop()
+    loop.call_later(TEST_SECONDS_MAX, _give_up, loop)
+    return loop
+
+
+def _give_up(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel(f"after {TEST_SECONDS_MAX} seconds")
 
 
 @pytest.fixture(params=[True, False], ids=["fast lane", "Litestar"])

@@ -150,3 +150,16 @@ async def test_what_follows_a_slow_reader_is_told_when_it_has_caught_up() -> Non
     await asyncio.sleep(0.01)
 
     assert (before, told, answering.full) == (["full"], ["full", "drained"], False)
+
+
+async def test_more_of_a_body_is_no_hanging_up() -> None:
+    caller = Caller(pieces=[b"a", b"b", b"c"])
+    answering = exchange(caller)
+    told = asyncio.Event()
+    answering.when_gone(told.set)
+    await asyncio.sleep(0.01)
+    before = told.is_set()
+    caller.hang_up()
+    await asyncio.wait_for(told.wait(), 1)
+
+    assert not before

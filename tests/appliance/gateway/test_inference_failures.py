@@ -1,4 +1,4 @@
-"""What becomes of a request whose engine, caller, key or gateway fails it on its way."""
+"""What becomes of a request whose caller, key or gateway fails it on its way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +21,7 @@ from appliance.privacy.content import Content
 from tests.fakes import engine as fake
 from tests.fakes.box import KEY, Box, chat
 from tests.fakes.caller import Caller, scope
-from tests.fakes.engine import Exchange, ScriptedEngine
+from tests.fakes.engine import ScriptedEngine
 
 HEAD = scope(authorization=f"Bearer {KEY.plaintext}")
 ENDPOINT = INFERENCE["/v1/chat/completions"]
@@ -32,14 +33,6 @@ HANG = chat("nonce=N tokens=2 then=hang", stream=True)
 async def box(short_folder: Path) -> AsyncIterator[Box]:
     """One engine that takes one request at a time."""
     box = Box(short_folder, sequences_max=1)
-    yield box
-    box.close()
-
-
-@pytest.fixture
-async def pair(short_folder: Path) -> AsyncIterator[Box]:
-    """Two engines."""
-    box = Box(short_folder, engines=2)
     yield box
     box.close()
 
@@ -69,15 +62,6 @@ def code(caller: Caller) -> str:
     return json.loads(caller.received.split(b"data: ")[-1])["error"]["code"]
 
 
-async def nobody_holds_anything(box: Box) -> bool:
-    tallies = box.book._tallies.values()
-    return (
-        box.gateway.admission.open == 0
-        and not box.gateway._running
-        and not any(tally.open for tally in tallies)
-    )
-
-
 # A bug of ours
 
 
@@ -97,6 +81,23 @@ async def test_a_bug_before_admission_is_an_answer_too(box: Box, caplog: pytest.
     assert [record.__dict__["inferfly"] for record in caplog.records] == [
         ("request_failed", {"error": "recursionerror"})
     ]
+
+
+async def test_a_bug_after_admission_is_an_answer_and_a_row(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "inferfly")
+    caller = Caller(chat("x"))
+    engines = box.gateway.engines
+    box.gateway.engines = cast("Any", CANARY)
+    await serve(box, caller)
+    box.gateway.engines = engines
+    (row,) = await box.rows()
+
+    assert (caller.status, code(caller), row.http_status) == (500, "internal_error", 500)
+    assert CANARY.encode() not in caller.received
+    assert [record.__dict__["inferfly"][0] for record in caplog.records] == ["request_failed"]
+    assert box.is_idle
 
 
 class Misread:
@@ -135,7 +136,7 @@ async def test_a_bug_within_a_stream_ends_it(box: Box) -> None:
     assert caller.whole
     assert row.http_status >= 500
     assert CANARY.encode() not in caller.received
-    assert await nobody_holds_anything(box)
+    assert box.is_idle
 
 
 # A key that is revoked
@@ -151,7 +152,7 @@ async def test_a_stream_of_a_revoked_key_is_cut_and_charged(box: Box) -> None:
 
     assert (code(caller), caller.whole) == ("key_revoked", True)
     assert (row.http_status, row.token_counts, row.completion_tokens) == (401, "partial", 2)
-    assert await nobody_holds_anything(box)
+    assert box.is_idle
 
 
 async def test_who_waits_with_a_revoked_key_is_refused(box: Box) -> None:
@@ -165,7 +166,7 @@ async def test_who_waits_with_a_revoked_key_is_refused(box: Box) -> None:
 
     assert (second.status, code(second)) == (401, "invalid_api_key")
     assert (len(rows), len(engine.exchanges)) == (1, 1)
-    assert await nobody_holds_anything(box)
+    assert box.is_idle
 
 
 async def test_a_key_revoked_at_the_moment_its_turn_comes_is_refused(box: Box) -> None:
@@ -184,7 +185,7 @@ async def test_a_key_revoked_at_the_moment_its_turn_comes_is_refused(box: Box) -
 
     assert (second.status, code(second)) == (401, "key_revoked")
     assert len(engine.exchanges) == 1
-    assert await nobody_holds_anything(box)
+    assert box.is_idle
 
 
 async def test_a_key_that_has_expired_lets_its_streams_end(box: Box) -> None:
@@ -223,7 +224,7 @@ async def test_who_hangs_up_while_it_waits_costs_nothing(box: Box) -> None:
 
     assert second.sent == []
     assert (len(rows), len(engine.exchanges)) == (1, 1)
-    assert await nobody_holds_anything(box)
+    assert box.is_idle
 
 
 async def test_who_hangs_up_at_the_moment_its_turn_comes_is_not_served(box: Box) -> None:
@@ -238,7 +239,7 @@ async def test_who_hangs_up_at_the_moment_its_turn_comes_is_not_served(box: Box)
         rows = await box.rows()
 
     assert [row.http_status for row in rows] == [499, 499]
-    assert await nobody_holds_anything(box)
+    assert box.is_idle
 
 
 async def test_who_waits_when_the_gateway_ends_is_told(box: Box) -> None:
@@ -255,7 +256,7 @@ async def test_who_waits_when_the_gateway_ends_is_told(box: Box) -> None:
     assert (second.status, code(second), second.whole) == (503, "shutting_down", True)
     assert second.headers[b"retry-after"] == b"10"
     assert [row.http_status for row in rows] == [503]
-    assert await nobody_holds_anything(box)
+    assert box.is_idle
 
 
 async def test_whose_body_is_awaited_when_the_gateway_ends_is_told(box: Box) -> None:
@@ -266,157 +267,3 @@ async def test_whose_body_is_awaited_when_the_gateway_ends_is_told(box: Box) -> 
     await asyncio.gather(task, return_exceptions=True)
 
     assert (caller.status, code(caller)) == (503, "shutting_down")
-
-
-# An engine that fails
-
-
-def once(first: fake.Script, then: fake.Script = fake.by_prompt) -> fake.Script:
-    """Another script for the first request."""
-    scripts = [first]
-
-    async def script(exchange: Exchange) -> None:
-        await (scripts.pop() if scripts else then)(exchange)
-
-    return script
-
-
-async def dies(exchange: Exchange) -> None:
-    exchange.die()
-
-
-async def dies_in_its_answer(exchange: Exchange) -> None:
-    await exchange.send(fake.STREAM_HEAD, fake.chunk(fake.event("a", 1)))
-    exchange.die()
-
-
-def refuses(status: int) -> fake.Script:
-    async def script(exchange: Exchange) -> None:
-        await exchange.send(fake.whole(CANARY.encode(), status))
-
-    return script
-
-
-FAILURES: dict[str, tuple[fake.Script, bool]] = {
-    "dies": (dies, True),
-    "is full": (refuses(503), False),
-    "is broken": (refuses(500), False),
-}
-
-
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-@pytest.mark.parametrize(("script", "suspect"), FAILURES.values(), ids=FAILURES.keys())
-async def test_what_one_engine_fails_to_answer_goes_to_the_other(
-    pair: Box, script: fake.Script, *, suspect: bool, stream: bool
-) -> None:
-    caller = Caller(chat("nonce=N tokens=3", stream=stream))
-    async with ScriptedEngine(pair.sockets[0], script), ScriptedEngine(pair.sockets[1]) as good:
-        await serve(pair, caller)
-        (row,) = await pair.rows()
-
-    assert (caller.status, row.http_status, row.completion_tokens) == (200, 200, 3)
-    assert len(good.exchanges) == 1
-    assert bool(pair.gateway.routing._suspects) == suspect
-    assert CANARY.encode() not in caller.received
-    assert await nobody_holds_anything(pair)
-
-
-async def test_an_engine_that_does_not_listen_is_passed_over(pair: Box) -> None:
-    caller = Caller(chat("nonce=N"))
-    async with ScriptedEngine(pair.sockets[1]) as good:
-        await serve(pair, Caller(chat("nonce=N")))
-        await serve(pair, caller)
-
-    assert (caller.status, len(good.exchanges)) == (200, 2)
-    assert set(pair.gateway.routing._suspects) == {"m-1"}
-
-
-ALL_FAIL: dict[str, tuple[fake.Script, int, str]] = {
-    "die": (dies, 502, "engine_lost"),
-    "are full": (refuses(503), 503, "overloaded"),
-    "are broken": (refuses(500), 502, "engine_error"),
-}
-
-
-@pytest.mark.parametrize(("script", "status", "said"), ALL_FAIL.values(), ids=ALL_FAIL.keys())
-async def test_where_all_engines_fail_the_last_ones_failure_is_told(
-    pair: Box, script: fake.Script, status: int, said: str
-) -> None:
-    caller = Caller(chat("nonce=N", stream=True))
-    async with (
-        ScriptedEngine(pair.sockets[0], script) as one,
-        ScriptedEngine(pair.sockets[1], script) as other,
-    ):
-        await serve(pair, caller)
-        (row,) = await pair.rows()
-
-    assert (caller.status, code(caller), row.http_status) == (status, said, status)
-    assert (len(one.exchanges), len(other.exchanges)) == (1, 1)
-    assert await nobody_holds_anything(pair)
-
-
-async def test_engines_of_which_none_listens_are_not_ready(pair: Box) -> None:
-    caller = Caller(chat("nonce=N"))
-
-    await serve(pair, caller)
-
-    (row,) = await pair.rows()
-    assert (caller.status, code(caller), row.http_status) == (503, "model_not_ready", 503)
-
-
-async def test_an_answer_that_has_begun_is_not_begun_again(pair: Box) -> None:
-    caller = Caller(chat("nonce=N", stream=True))
-    async with ScriptedEngine(pair.sockets[0], dies_in_its_answer), ScriptedEngine(pair.sockets[1]) as good:
-        await serve(pair, caller)
-        (row,) = await pair.rows()
-
-    assert (code(caller), row.http_status, row.completion_tokens) == ("engine_lost", 502, 1)
-    assert good.exchanges == []
-
-
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-async def test_a_connection_that_the_engine_has_closed_meanwhile_is_made_anew(
-    box: Box, *, stream: bool
-) -> None:
-    """It may close one that was idle at the very moment at which it is used."""
-    script = once(fake.by_prompt, once(dies))
-    caller = Caller(chat("nonce=N tokens=3", stream=stream))
-    async with ScriptedEngine(box.socket, script) as engine:
-        await serve(box, Caller(chat("nonce=N")))
-        await serve(box, caller)
-        rows = await box.rows()
-
-    assert (caller.status, [row.http_status for row in rows]) == (200, [200, 200])
-    assert [exchange.connection for exchange in engine.exchanges] == [0, 0, 1]
-    assert box.gateway.routing._suspects == {}
-
-
-async def test_a_connection_is_made_anew_once(box: Box) -> None:
-    caller = Caller(chat("nonce=N", stream=True))
-    async with ScriptedEngine(box.socket, once(fake.by_prompt, dies)) as engine:
-        await serve(box, Caller(chat("nonce=N")))
-        await serve(box, caller)
-
-    assert (caller.status, code(caller), len(engine.exchanges)) == (502, "engine_lost", 3)
-
-
-async def test_an_engine_that_fails_twice_on_its_own_is_left_for_another(pair: Box) -> None:
-    """Its connection was an old one, and the new one does not help."""
-    caller = Caller(chat("nonce=N"))
-    async with (
-        ScriptedEngine(pair.sockets[0], once(fake.by_prompt, dies)) as bad,
-        ScriptedEngine(pair.sockets[1]) as good,
-    ):
-        await serve(pair, Caller(chat("nonce=N")))
-        await serve(pair, caller)
-
-    assert (caller.status, len(bad.exchanges), len(good.exchanges)) == (200, 3, 1)
-    assert set(pair.gateway.routing._suspects) == {"m-1"}
-
-
-async def test_an_engine_that_can_be_suspected_gets_no_request_while_another_is_there(pair: Box) -> None:
-    async with ScriptedEngine(pair.sockets[0], once(dies)) as bad, ScriptedEngine(pair.sockets[1]) as good:
-        for _ in range(4):
-            await serve(pair, Caller(chat("nonce=N")))
-
-    assert (len(bad.exchanges), len(good.exchanges)) == (1, 4)

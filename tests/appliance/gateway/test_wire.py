@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -121,6 +122,24 @@ async def test_one_source_has_so_many_connections(box: Box) -> None:
             writer.transport.abort()
 
     assert (refused.status, code(refused.body), refused.open) == (429, "too_many_connections", False)
+    assert served_again.status == 200
+
+
+async def test_all_sources_together_have_so_many_connections(box: Box) -> None:
+    """There is no room to tell those beyond it: they are closed as they come."""
+    async with served(box, connections_max=3) as gateway:
+        held = [await gateway.connect() for _ in range(3)]
+        await asyncio.sleep(0.05)
+        reader, writer = await gateway.connect()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 2) == b""
+        writer.transport.abort()
+        held[0][1].transport.abort()
+        await asyncio.sleep(0.05)
+        served_again = await gateway.ask(GOOD)
+        for _, writer in held:
+            writer.transport.abort()
+
     assert served_again.status == 200
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from appliance.domain import LedgerRow
 from tests.fakes import engine as fake
 from tests.fakes.box import OPEN_MAX, Box, chat
 from tests.fakes.engine import Exchange, ScriptedEngine
-from tests.fakes.served import BEARER, Served, post, read_answer, served
+from tests.fakes.served import BEARER, Served, post, read_answer, served, until
 
 GOOD = post(chat("nonce=N tokens=2"))
 STREAM = post(chat("x", stream=True))
@@ -61,14 +60,6 @@ async def gateway(request: pytest.FixtureRequest, box: Box) -> AsyncIterator[Ser
     }
     async with served(box, fast_lane=request.param, send_bytes=KERNEL_BYTES, **times) as gateway:
         yield gateway
-
-
-async def until(true: Callable[[], object], seconds: float = 3) -> bool:
-    for _ in range(int(seconds / 0.01)):
-        if true():
-            return True
-        await asyncio.sleep(0.01)
-    return bool(true())
 
 
 async def ended(gateway: Served) -> bool:
@@ -299,108 +290,3 @@ async def test_a_body_that_nobody_has_asked_for_is_not_taken(box: Box) -> None:
 
     assert 0 < taken < 1_000_000
     assert answer.status == 401
-
-
-# A stopping server
-
-
-async def test_an_idle_connection_is_closed_when_the_server_stops(gateway: Served) -> None:
-    async with ScriptedEngine(gateway.box.socket):
-        reader, writer = await gateway.connect()
-        writer.write(GOOD)
-        await read_answer(reader)
-        gateway.wire.shutdown()
-        rest = await asyncio.wait_for(reader.read(), 2)
-        writer.close()
-
-    assert rest == b""
-
-
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-async def test_an_answer_under_way_when_the_server_stops_is_the_last(
-    gateway: Served, *, stream: bool
-) -> None:
-    async with ScriptedEngine(gateway.box.socket) as engine:
-        reader, writer = await gateway.connect()
-        writer.write(post(chat("nonce=N tokens=3 gap=0.1", stream=stream)))
-        await until(lambda: engine.exchanges)
-        gateway.wire.shutdown()
-        answer = await read_answer(reader)
-        writer.close()
-
-    assert (answer.status, answer.open) == (200, False)
-    assert answer.body.count(b'"N') == (3 if stream else 1)
-
-
-async def test_a_connection_of_the_last_moment_is_still_answered(gateway: Served) -> None:
-    async with ScriptedEngine(gateway.box.socket):
-        reader, writer = await gateway.connect()
-        await until(lambda: gateway.door.open)
-        gateway.wire.shutdown()
-        writer.write(GOOD)
-        answer = await read_answer(reader)
-        writer.close()
-
-    assert (answer.status, answer.headers["connection"], answer.open) == (200, "close", False)
-
-
-async def test_a_request_of_the_last_moment_is_still_answered(gateway: Served) -> None:
-    """Its head is on its way when the server stops."""
-    async with ScriptedEngine(gateway.box.socket):
-        reader, writer = await gateway.connect()
-        writer.write(GOOD)
-        await read_answer(reader)
-        writer.write(GOOD[:30])
-        await asyncio.sleep(0.05)
-        gateway.wire.shutdown()
-        writer.write(GOOD[30:])
-        answer = await read_answer(reader)
-        writer.close()
-
-    assert (answer.status, answer.headers["connection"], answer.open) == (200, "close", False)
-
-
-async def test_a_connection_that_says_nothing_does_not_hold_up_a_server_that_stops(box: Box) -> None:
-    async with served(box, sweep_seconds=0.05, late_seconds_max=0.1) as gateway:
-        reader, writer = await gateway.connect()
-        await until(lambda: gateway.door.open)
-        gateway.wire.shutdown()
-        rest = await asyncio.wait_for(reader.read(), 2)
-        writer.close()
-
-    assert rest == b""
-
-
-# What the metrics and the date say
-
-
-async def test_open_connections_are_counted(gateway: Served) -> None:
-    async def shown() -> str:
-        await asyncio.sleep(0.12)
-        text = gateway.box.gateway.metrics.exposition().decode()
-        return re.findall(r"(?m)^inferfly_connections (\S+)", text)[0]
-
-    connections = [await gateway.connect() for _ in range(3)]
-    open_ = await shown()
-    for _, writer in connections:
-        writer.transport.abort()
-
-    assert (open_, await shown()) == ("3.0", "0.0")
-
-
-async def test_the_servers_own_headers_are_on_every_answer(gateway: Served) -> None:
-    async with ScriptedEngine(gateway.box.socket):
-        reader, writer = await gateway.connect()
-        await until(lambda: gateway.door.open)
-        gateway.wire.server_state.default_headers = [(b"date", b"today")]
-        writer.write(GOOD)
-        first = await read_answer(reader)
-        gateway.wire.server_state.default_headers = [(b"date", b"tomorrow")]
-        writer.write(GOOD)
-        second = await read_answer(reader)
-        writer.write(b"noise\r\n\r\n")
-        third = await read_answer(reader)
-        writer.close()
-
-    assert [answer.headers["date"] for answer in (first, second, third)] == ["today", "tomorrow", "tomorrow"]
-    assert json.loads(third.body)["error"]["code"] == "invalid_http"
