@@ -75,8 +75,10 @@ class Routing:
         self._in_flight[engine.name] -= 1
 
     def suspect(self, engine: Engine, now: float) -> None:
-        """The engine failed before it had answered anything."""
-        _, seconds = self._suspects.get(engine.name, (0.0, SUSPECT_SECONDS / 2))
+        """The engine failed before it had answered anything. What else it failed meanwhile is the same failure."""
+        again, seconds = self._suspects.get(engine.name, (0.0, SUSPECT_SECONDS / 2))
+        if now < again:
+            return
         seconds = min(2 * seconds, SUSPECT_SECONDS_MAX)
         self._suspects[engine.name] = (now + seconds, seconds)
 

@@ -117,16 +117,26 @@ def test_a_suspect_is_due_when_its_time_is_over(routing: Routing) -> None:
 
 def test_a_suspect_that_fails_again_is_suspect_for_twice_as_long(routing: Routing) -> None:
     waits: list[float] = []
+    now = 0.0
     for _ in range(7):
-        routing.suspect(A, 0)
-        waits.append(routing._suspects["a"][0])
+        routing.suspect(A, now)
+        again = routing._suspects["a"][0]
+        waits.append(again - now)
+        now = again
 
     assert waits == [1, 2, 4, 8, 16, SUSPECT_SECONDS_MAX, SUSPECT_SECONDS_MAX]
 
 
+def test_requests_that_fail_together_are_one_failure(routing: Routing) -> None:
+    for _ in range(40):
+        routing.suspect(A, 0.5)
+
+    assert routing.due(BOTH, 0.5 + SUSPECT_SECONDS) == [A]
+
+
 def test_an_engine_that_answers_is_trusted_as_before(routing: Routing) -> None:
     routing.suspect(A, 0)
-    routing.suspect(A, 0)
+    routing.suspect(A, SUSPECT_SECONDS)
     routing.trust(A)
 
     assert chosen(routing, A, B) == A
