@@ -300,6 +300,10 @@ class Appliance:
             columns = ", ".join(LedgerRow._fields)
             return [LedgerRow(*row) for row in db.execute(f"SELECT {columns} FROM usage")]  # names of ours
 
+    def rows_since(self, began_ms: int) -> list[LedgerRow]:
+        """Of requests that came at this time (ms since the epoch) or later: rows are written a little late."""
+        return [row for row in self.rows() if row.ts_start_ms >= began_ms]
+
     def rows_of(self, request_id: str) -> list[LedgerRow]:
         return [row for row in self.rows() if row.request_id == request_id]
 

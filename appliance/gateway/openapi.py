@@ -118,7 +118,7 @@ def _operation(route: Route) -> Schema:
 def _answer(route: Route) -> Schema:
     content: Schema = {"application/json": {"schema": route.answer or {"type": "object"}}}
     if route.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}  # OpenAPI 3.1 has no words for events
     answer: Schema = {"description": "The answer.", "content": content}
     if route.body is not None:
         names = [name for name in HEADERS if route.anthropic or name != "request-id"]

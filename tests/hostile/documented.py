@@ -33,8 +33,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
     | {"object": "text_completion", "choices": [{"index": 0, "text": "N", "finish_reason": "stop"}]},
     "/v1/embeddings": _HEAD
     | {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]},
-    "/v1/rerank": _HEAD | {"results": [{"index": 0, "document": {"text": "x"}, "relevance_score": 0.5}]},
-    "/v1/score": _HEAD | {"object": "list", "data": [{"object": "score", "index": 0, "score": 0.5}]},
+    "/rerank": _HEAD | {"results": [{"index": 0, "document": {"text": "x"}, "relevance_score": 0.5}]},
+    "/score": _HEAD | {"object": "list", "data": [{"object": "score", "index": 0, "score": 0.5}]},
     "/tokenize": {"count": 1, "max_model_len": 512, "tokens": [1], "token_strs": None},
     "/detokenize": {"prompt": "x"},
 }
