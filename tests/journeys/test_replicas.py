@@ -59,11 +59,11 @@ def whole(client: openai.OpenAI) -> Ending:
 
 def test_one_of_two_engines_is_killed_under_load(site: Appliance) -> None:
     began_ms = now_ms()
-    begun = threading.Semaphore(0)
+    begun = [threading.Semaphore(0) for _ in range(STREAMS)]
     with site.sdk() as client, ThreadPoolExecutor(STREAMS + WHOLE) as threads:
-        streams = [threads.submit(streamed, client, begun) for _ in range(STREAMS)]
+        streams = [threads.submit(streamed, client, one) for one in begun]
         others = [threads.submit(whole, client) for _ in range(WHOLE)]
-        assert all(begun.acquire(timeout=60) for _ in range(3 * STREAMS))
+        assert all(one.acquire(timeout=60) for one in begun)
 
         os.kill(site.vllm("twin-1").pid, signal.SIGKILL)
 
