@@ -13,7 +13,7 @@ from appliance.errors import NotReady
 
 IDLE_SECONDS_MAX: Final = 3.0
 """vLLM's server closes an idle connection after 5 s; an older one of ours may be closing at this moment."""
-IDLE_CONNECTIONS_MAX: Final = 256
+IDLE_CONNECTIONS_MAX: Final = 1024
 CONNECT_SECONDS_MAX: Final = 5.0
 HEAD_BYTES_MAX: Final = 64 * 1024
 CHUNK_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -203,6 +203,7 @@ class EnginePool:
         self._path = socket_path
         self._idle: list[Connection] = []
         self._closed = False
+        self._loop = asyncio.get_running_loop()
 
     async def open_stream(self, path: str, body: bytes, sink: Sink, *, fresh: bool = False) -> Connection:
         """POST `body` to `path`; the answer comes to `sink`. Raises NotReady if the engine can't be reached.
@@ -218,7 +219,7 @@ class EnginePool:
         if self._closed or len(self._idle) >= IDLE_CONNECTIONS_MAX:
             connection.transport.close()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = self._loop.time()
         connection.reused = True
         self._idle.append(connection)
 
@@ -233,7 +234,7 @@ class EnginePool:
             connection.transport.close()
 
     def _take(self) -> Connection | None:
-        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS_MAX
+        oldest = self._loop.time() - IDLE_SECONDS_MAX
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since >= oldest and not connection.transport.is_closing():
@@ -242,10 +243,9 @@ class EnginePool:
         return None
 
     async def _connect(self) -> Connection:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                _, connection = await loop.create_unix_connection(lambda: Connection(self), self._path)
+                _, connection = await self._loop.create_unix_connection(lambda: Connection(self), self._path)
         except (OSError, TimeoutError):
             raise NotReady from None
         return connection
@@ -257,13 +257,12 @@ class EngineClient:
     def __init__(self) -> None:
         self._pools: dict[str, EnginePool] = {}
 
-    async def open_stream(
-        self, socket_path: str, path: str, body: bytes, sink: Sink, *, fresh: bool = False
-    ) -> Connection:
+    def pool(self, socket_path: str) -> EnginePool:
+        """The connections to one engine. For a running event loop."""
         pool = self._pools.get(socket_path)
         if pool is None:
             pool = self._pools[socket_path] = EnginePool(socket_path)
-        return await pool.open_stream(path, body, sink, fresh=fresh)
+        return pool
 
     async def healthy(self, socket_path: str, seconds_max: float) -> bool:
         """Whether an engine's server answers at all. Over a connection of its own."""

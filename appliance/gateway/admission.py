@@ -105,18 +105,19 @@ class Admission:
             raise LedgerBehind if self._behind() else Overloaded
         subjects = self._subjects_of(caller, call.model)
         need = _need(call, model, size, table)
-        hold = self._book.reserve(subjects, table.limits, need, time.time())
+        now = time.time()
+        hold = self._book.reserve(subjects, table.limits, need, now)
         deployment = self._deployments.get(call.model) or self._deployment(call.model, table)
         try:
             if deployment.capacity and (deployment.running >= deployment.capacity or deployment.queue):
                 await self._wait(deployment, caller, when_gone)
+                now = time.time()  # the book takes a time of long ago for a clock that was set back
             else:
                 deployment.running += 1
         except BaseException:
             self._book.cancel(hold)
             raise
-        # The time anew: it may have waited, and the book takes a time of long ago for a clock that was set back.
-        standing = self._book.standing(subjects, table.limits, time.time()) if table.limits else None
+        standing = self._book.standing(subjects, table.limits, now) if table.limits else None
         try:
             return self._journalled(caller, call, hold, standing)
         except BaseException:

@@ -65,10 +65,9 @@ class Book:
     def __init__(self, zone: ZoneInfo) -> None:
         self._tallies: dict[Subject, Tally] = {}
         self._calendar = Calendar(zone)
-        self._known: dict[tuple[Subject, ...], tuple[Tally, ...]] = {}
         self._limits: Mapping[Subject, Limits] = {}
-        self._limited: dict[tuple[Subject, ...], tuple[Limits | None, ...]] = {}
-        """Limits of subjects that come together, as far as they were asked for, of `_limits`."""
+        self._known: dict[tuple[Subject, ...], tuple[tuple[Tally, ...], tuple[Limits | None, ...]]] = {}
+        """Tallies and limits (of `_limits`) of subjects that came together: finding them costs more than counting."""
 
     def reserve(
         self, subjects: tuple[Subject, ...], limits: Mapping[Subject, Limits], need: Need, now: float
@@ -78,9 +77,9 @@ class Book:
         Raises RateLimited, BudgetSpent or TooManyRequests, with nothing counted, if a subject has no room for it.
         Subjects without limits are counted too: a limit may be set later.
         """
-        slots = self._slots(subjects, int(now))
+        slots, limited = self._look_up(subjects, limits, int(now))
         if limits:
-            for limit, slot in zip(self._limits_of(subjects, limits), slots, strict=True):
+            for limit, slot in zip(limited, slots, strict=True):
                 if limit is not None and not slot.tally.has_room(limit, need):
                     raise self._refusal(subjects, limits, need, int(now))
         input_tokens, output_tokens, cost_micros = need
@@ -138,7 +137,8 @@ class Book:
         second = int(now)
         requests: Rate | None = None
         tokens: Rate | None = None
-        for limit, slot in zip(self._limits_of(subjects, limits), self._slots(subjects, second), strict=True):
+        slots, limited = self._look_up(subjects, limits, second)
+        for limit, slot in zip(limited, slots, strict=True):
             if limit is None:
                 continue
             tally = slot.tally
@@ -192,41 +192,29 @@ class Book:
         if idle:
             self._known.clear()
 
-    def _slots(self, subjects: tuple[Subject, ...], second: int) -> list[Slot]:
-        """The subjects' slots of this second, with all that expired gone."""
+    def _look_up(
+        self, subjects: tuple[Subject, ...], limits: Mapping[Subject, Limits], second: int
+    ) -> tuple[list[Slot], tuple[Limits | None, ...]]:
+        """The subjects' slots of this second, with all that expired gone, and their limits."""
         calendar = self._turn(second)
-        known = self._known.get(subjects)
-        if known is None:
-            known = self._learn(subjects)
+        if limits is not self._limits:
+            self._limits = limits
+            self._known.clear()
+        tallies, limited = self._known.get(subjects) or self._learn(subjects)
         slots: list[Slot] = []
-        for tally in known:
+        for tally in tallies:
             slot = tally.slot
             if slot.second != second:
                 slot = tally.advance(second, calendar.ordinal, calendar.month)
             slots.append(slot)
-        return slots
+        return slots, limited
 
-    def _learn(self, subjects: tuple[Subject, ...]) -> tuple[Tally, ...]:
-        """Remember the tallies of subjects that come together: looking each up costs more than counting."""
+    def _learn(self, subjects: tuple[Subject, ...]) -> tuple[tuple[Tally, ...], tuple[Limits | None, ...]]:
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        known = self._known[subjects] = tuple(
-            self._tallies.setdefault(subject, Tally()) for subject in subjects
-        )
+        tallies = tuple(self._tallies.setdefault(subject, Tally()) for subject in subjects)
+        known = self._known[subjects] = (tallies, tuple(map(self._limits.get, subjects)))
         return known
-
-    def _limits_of(
-        self, subjects: tuple[Subject, ...], limits: Mapping[Subject, Limits]
-    ) -> tuple[Limits | None, ...]:
-        if limits is not self._limits:
-            self._limits = limits
-            self._limited.clear()
-        found = self._limited.get(subjects)
-        if found is None:
-            if len(self._limited) >= _KNOWN_MAX:
-                self._limited.clear()
-            found = self._limited[subjects] = tuple(limits.get(subject) for subject in subjects)
-        return found
 
     def _turn(self, second: int) -> Calendar:
         calendar = self._calendar

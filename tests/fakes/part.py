@@ -26,7 +26,7 @@ from typing import Any
 from appliance import notify
 from appliance.engine.process import ProcessSupervisor
 
-KEY = {
+KEY: dict[str, Any] = {
     "key_id": "AAAAAAAAAA",
     "origin": "AAAAAAAAAA",
     "account": "default",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
+import schemathesis.checks
 from hypothesis import HealthCheck, given, settings
-from schemathesis import Case, GenerationMode
-from schemathesis.checks import not_a_server_error
+from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
 from tests.fakes.served import BEARER
@@ -22,8 +22,9 @@ SCHEMA: Any = schemathesis.openapi.from_dict(json.loads(DOCUMENT.read_text()))
 OPERATIONS = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
 ASKED = [label for label in OPERATIONS if label.startswith("POST")]
 POOLING = ("/v1/embeddings", "/v1/rerank", "/v1/score")
+Case = schemathesis.Case[Any]
 CHECKS: list[Any] = [
-    not_a_server_error,
+    schemathesis.checks.not_a_server_error,
     checks.status_code_conformance,
     checks.content_type_conformance,
     checks.response_schema_conformance,
@@ -34,7 +35,11 @@ WITH_MANY = settings(
     derandomize=True,
     database=None,
     deadline=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=(
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.function_scoped_fixture,
+    ),
 )
 
 

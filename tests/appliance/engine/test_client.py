@@ -239,7 +239,7 @@ def engines() -> EngineClient:
 
 async def ask(engines: EngineClient, path: Path, body: bytes = b"{}") -> Heard:
     heard = Heard()
-    await engines.open_stream(str(path), "/v1/x", body, heard)
+    await engines.pool(str(path)).open_stream("/v1/x", body, heard)
     await asyncio.wait_for(heard.over.wait(), 5)
     return heard
 
@@ -273,7 +273,7 @@ async def test_a_connection_cut_mid_answer_is_never_used_again(engines: EngineCl
     async with ScriptedEngine(path, endless) as engine:
         heard = Heard()
         heard.when_data = heard.over.set
-        connection = await engines.open_stream(str(path), "/v1/x", b"{}", heard)
+        connection = await engines.pool(str(path)).open_stream("/v1/x", b"{}", heard)
         await asyncio.wait_for(heard.over.wait(), 5)
         connection.cut()
         engine.script = hello
@@ -295,7 +295,7 @@ async def test_a_cut_hangs_up_at_once(engines: EngineClient, path: Path) -> None
     async with ScriptedEngine(path, endless):
         heard = Heard()
         heard.when_data = heard.over.set
-        connection = await engines.open_stream(str(path), "/v1/x", b"{}", heard)
+        connection = await engines.pool(str(path)).open_stream("/v1/x", b"{}", heard)
         await asyncio.wait_for(heard.over.wait(), 5)
         connection.cut()
 
@@ -344,7 +344,7 @@ async def test_a_connection_that_the_engine_closed_is_not_used_again(
 async def test_a_connection_idle_for_too_long_is_not_used_again(engines: EngineClient, path: Path) -> None:
     async with ScriptedEngine(path, hello) as engine:
         heard = Heard()
-        connection = await engines.open_stream(str(path), "/v1/x", b"{}", heard)
+        connection = await engines.pool(str(path)).open_stream("/v1/x", b"{}", heard)
         await asyncio.wait_for(heard.over.wait(), 5)
         connection.idle_since -= client.IDLE_SECONDS_MAX + 1
         second = await ask(engines, path)
@@ -366,7 +366,7 @@ async def test_an_engine_that_is_gone_is_closed_after_the_answer_it_gives(
 
     async with ScriptedEngine(path, slow):
         heard = Heard()
-        await engines.open_stream(str(path), "/v1/x", b"{}", heard)
+        await engines.pool(str(path)).open_stream("/v1/x", b"{}", heard)
         engines.keep_only(set())
         await asyncio.wait_for(heard.over.wait(), 5)
         await asyncio.wait_for(closed.wait(), 1)
@@ -393,7 +393,7 @@ async def test_idle_connections_of_an_engine_that_is_gone_are_closed(
 
 async def test_no_socket_is_not_ready(engines: EngineClient, path: Path) -> None:
     with pytest.raises(NotReady):
-        await engines.open_stream(str(path), "/v1/x", b"{}", Heard())
+        await engines.pool(str(path)).open_stream("/v1/x", b"{}", Heard())
 
 
 async def test_a_paused_answer_stays_in_the_socket_and_comes_whole(engines: EngineClient, path: Path) -> None:
@@ -404,7 +404,7 @@ async def test_a_paused_answer_stays_in_the_socket_and_comes_whole(engines: Engi
 
     async with ScriptedEngine(path, much):
         heard = Heard()
-        connection = await engines.open_stream(str(path), "/v1/x", b"{}", heard)
+        connection = await engines.pool(str(path)).open_stream("/v1/x", b"{}", heard)
         heard.when_data = connection.pause
         await asyncio.sleep(0.2)
         paused_at = len(heard.data)

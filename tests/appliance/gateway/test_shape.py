@@ -211,3 +211,12 @@ def test_it_finds_what_a_slow_reader_finds(text: str) -> None:
 @settings(deadline=None)
 def test_any_bytes_pass_or_are_refused(body: bytes) -> None:
     assert refusal(body) in ("", "The body has an object with the same key twice.")
+
+
+@given(
+    st.sampled_from([b"", LONG.encode()]), st.lists(st.binary(max_size=30), max_size=150), st.integers(1, 100)
+)
+def test_a_text_is_cut_at_its_quotes_whichever_way(first: bytes, pieces: list[bytes], cuts_max: int) -> None:
+    body = b'"'.join([first, *pieces])
+
+    assert shape._split(body, cuts_max) == body.split(b'"', cuts_max)
