@@ -64,10 +64,11 @@ def aimed(case: Case) -> Case:
     return case
 
 
+@pytest.mark.usefixtures("engine_thread")
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
 @pytest.mark.parametrize("label", ASKED)
 def test_what_is_asked_is_answered_as_documented(
-    label: str, mode: GenerationMode, target: Target, engine_thread: EngineThread, session: requests.Session
+    label: str, mode: GenerationMode, target: Target, session: requests.Session
 ) -> None:
     statuses: set[int] = set()
 

@@ -25,15 +25,18 @@ WITHOUT_BEHAVIOUR = {
 TESTED_THROUGH: dict[str, str] = {
     "appliance/admin/contract.py": "tests/appliance/admin/test_server.py",
     "appliance/gateway/exchange.py": "tests/appliance/gateway/test_lanes.py",
-    "appliance/gateway/lane.py": "tests/appliance/gateway/test_lanes.py",
     "appliance/gateway/tallies.py": "tests/appliance/gateway/test_limits_model.py",
 }
 """Modules that are tested through the door of another -> the test module that does it."""
 
 MORE_TESTS = {
+    "tests/appliance/gateway/test_inference_engines.py": "tests/appliance/gateway/test_inference.py",
     "tests/appliance/gateway/test_inference_failures.py": "tests/appliance/gateway/test_inference.py",
     "tests/appliance/gateway/test_inference_limits.py": "tests/appliance/gateway/test_inference.py",
+    "tests/appliance/gateway/test_relay_faults.py": "tests/appliance/gateway/test_relay.py",
+    "tests/appliance/gateway/test_server_files.py": "tests/appliance/gateway/test_server.py",
     "tests/appliance/gateway/test_wire_pace.py": "tests/appliance/gateway/test_wire.py",
+    "tests/appliance/gateway/test_wire_stop.py": "tests/appliance/gateway/test_wire.py",
 }
 """Test modules that go on where a module's own would grow too long -> the module's own."""
 

@@ -24,7 +24,7 @@ class Line:
         self.flow = FlowControl(self.transport)
         self.freed: list[tuple[bool, bool]] = []
 
-    def free(self, exchange: LaneExchange, *, keep_alive: bool, body_read: bool) -> None:  # noqa: ARG002  # Line's
+    def free(self, exchange: LaneExchange, *, keep_alive: bool, body_read: bool) -> None:  # noqa: ARG002  # the signature of Line
         self.freed.append((keep_alive, body_read))
 
     @property
