@@ -58,6 +58,7 @@ lock: setup ## hash-pinned locks from their .in files; make lock ARGS=--upgrade 
 	cd locks && $(COMPILE) bootstrap.in -o bootstrap.txt
 	cd locks && $(COMPILE) ../pyproject.toml appliance.in -o appliance.txt
 	cd locks && $(COMPILE) dev.in -o dev.txt
+	cd locks && $(COMPILE) peers.in -o peers.txt
 	cd locks && $(COMPILE) --no-deps test-models.in -o test-models.txt
 	cd locks && $(COMPILE) engine-cpu.in --override engine-cpu.overrides -o engine-cpu.txt
 	cd locks && $(COMPILE) engine-cuda.in --override engine-cuda.overrides -o engine-cuda.txt

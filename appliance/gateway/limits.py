@@ -141,9 +141,9 @@ class Book:
         for limit, slot in zip(limited, slots, strict=True):
             if limit is None:
                 continue
+            requests_rate, input_rate, output_rate, _, _, _, _, _ = limit
             tally = slot.tally
             earlier = tally.earlier_sum
-            requests_rate, input_rate, output_rate, *_ = limit
             if requests_rate is not None:
                 left = max(0, requests_rate - earlier.requests - slot.requests)
                 if requests is None or left < requests[0]:
