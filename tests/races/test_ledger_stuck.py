@@ -7,7 +7,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import httpx
 
@@ -91,24 +91,47 @@ async def test_rows_that_a_stuck_ledger_did_not_take_outlive_a_kill(gateway: Gat
     }
 
 
+@contextmanager
+def unwritable(gateway: GatewayProcess) -> Iterator[None]:
+    """The table is gone, as if its pages could not be read, and comes back."""
+    with closing(sqlite3.connect(gateway.home / "usage.db", isolation_level=None)) as db:
+        db.execute("ALTER TABLE usage RENAME TO away")
+        yield
+        db.execute("ALTER TABLE away RENAME TO usage")
+
+
 async def test_a_disk_that_fails_for_a_moment_loses_nothing(
     gateway: GatewayProcess, application: httpx.AsyncClient
 ) -> None:
-    """The table is gone, as if its pages could not be read, and comes back."""
     gateway.start(open_requests_max=OPEN_MAX)
 
     async with ScriptedEngine(gateway.engine_socket):
-        with sqlite3.connect(gateway.home / "usage.db", isolation_level=None) as db:
-            db.execute("ALTER TABLE usage RENAME TO away")
+        with unwritable(gateway):
             told = Counter([await ask(application) for _ in range(5)])
             await failing(gateway)
-            db.execute("ALTER TABLE away RENAME TO usage")
-        db.close()
         rows = await asyncio.to_thread(gateway.rows_soon, 5)
 
     assert told == {"whole": 5}
     assert len(rows) == 5
     assert gateway.log_events.count("ledger_write_failed") == 1
+
+
+async def test_a_kill_while_the_disk_fails_loses_nothing(
+    gateway: GatewayProcess, application: httpx.AsyncClient
+) -> None:
+    gateway.start(open_requests_max=OPEN_MAX)
+    async with ScriptedEngine(gateway.engine_socket):
+        with unwritable(gateway):
+            told = Counter([await ask(application) for _ in range(5)])
+            await failing(gateway)
+            gateway.children[-1].send_signal(signal.SIGKILL)
+            await asyncio.to_thread(gateway.children[-1].wait, 10)
+        gateway.start(open_requests_max=OPEN_MAX)
+
+    rows = await asyncio.to_thread(gateway.rows_soon, 5)
+    assert told == {"whole": 5}
+    assert {(row.token_counts, row.completion_tokens) for row in rows} == {("interrupted", 2)}
+    assert len(rows) == 5
 
 
 async def failing(gateway: GatewayProcess) -> None:
