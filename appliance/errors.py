@@ -75,7 +75,7 @@ class BadRequest(RequestError):
     status = 400
     code = "invalid_request"
     type = "invalid_request_error"
-    message = "The request is not valid."
+    message = "The request is not valid. docs/api.md says what each address takes."
 
 
 class UnknownModel(RequestError):
@@ -96,7 +96,7 @@ class WrongMethod(RequestError):
     status = 405
     code = "method_not_allowed"
     type = "invalid_request_error"
-    message = "This address does not take this HTTP method."
+    message = "This address does not take this HTTP method. The API's document lists the one that it does."
 
 
 class ClientGone(RequestError):
@@ -112,28 +112,28 @@ class BodyTooSlow(RequestError):
     status = 408
     code = "request_timeout"
     type = "invalid_request_error"
-    message = "The request body did not arrive in time."
+    message = "The request body did not arrive in time. Send it faster, or less of it."
 
 
 class HeadTooSlow(RequestError):
     status = 408
     code = "head_timeout"
     type = "invalid_request_error"
-    message = "The request's head did not arrive in time."
+    message = "The request's head did not arrive in time. Send it at once."
 
 
 class HeadTooLarge(RequestError):
     status = 431
     code = "headers_too_large"
     type = "invalid_request_error"
-    message = "The request has more headers, or longer ones, than this appliance accepts."
+    message = "The request has more headers, or longer ones, than this appliance accepts. Send fewer, and shorter ones."
 
 
 class AddressTooLong(RequestError):
     status = 414
     code = "uri_too_long"
     type = "invalid_request_error"
-    message = "The address is longer than this appliance accepts."
+    message = "The address is longer than this appliance accepts. Put fields into the JSON body."
 
 
 class NotHttp(RequestError):
@@ -155,14 +155,14 @@ class BodyTooLarge(RequestError):
     status = 413
     code = "request_too_large"
     type = "invalid_request_error"
-    message = "The request body is larger than this appliance accepts."
+    message = "The request body is larger than this appliance accepts. Send less at once."
 
 
 class WrongMediaType(RequestError):
     status = 415
     code = "unsupported_media_type"
     type = "invalid_request_error"
-    message = "The body must be JSON, sent uncompressed with content-type application/json."
+    message = "The body is not plain JSON. Send it uncompressed, with content-type application/json."
 
 
 class TooManyRequests(RequestError):

@@ -16,7 +16,7 @@ from appliance.gateway.allow_list import fields_of, is_refused, name_of, needs_t
 from appliance.gateway.dialects import messages
 from appliance.gateway.schema import images
 from appliance.gateway.schema.fields import Sampling
-from appliance.gateway.schema.words import CODES, CURES, FIELDS, NOT_HERE, UNKNOWN
+from appliance.gateway.schema.words import CODES, FIELDS, NOT_HERE, UNKNOWN
 from appliance.settings import Settings
 
 _LIMITS: Final = (
@@ -109,7 +109,7 @@ def _error_rows() -> Iterator[tuple[str, ...]]:
     """From `errors.py` itself: what a refusal says in its first sentence, and what to do in the others."""
     for kind in openapi.refusals():
         happened, _, cure = kind.message.partition(". ")
-        yield _error_row(kind, kind.code, f"{happened.removesuffix('.')}.", cure or CURES[kind.code])
+        yield _error_row(kind, kind.code, f"{happened.removesuffix('.')}.", cure)
     for code, told in CODES.items():
         yield _error_row(_KINDS[told.status], code, told.meaning, told.cure)
 

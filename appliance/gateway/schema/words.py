@@ -276,15 +276,3 @@ CODES: Final = {
     ),
 }
 """Codes that are given besides those of the classes of `errors.py`."""
-
-CURES: Final = {
-    "invalid_request": "The message says what to change.",
-    "method_not_allowed": "Use the method that is listed above.",
-    "request_timeout": "Send it faster, or less of it.",
-    "head_timeout": "Send it faster.",
-    "headers_too_large": "Send fewer, and shorter ones.",
-    "uri_too_long": "Put fields into the JSON body.",
-    "request_too_large": "Send less at once.",
-    "unsupported_media_type": "Set the header, and don't compress.",
-}
-"""What to do about refusals whose own text leaves it to the reader."""

@@ -22,6 +22,8 @@ MESSAGE = json.dumps(
     {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "nonce=N"}]}
 ).encode()
 VARIES = re.compile(rb"(?im)^(date: .*|x?-?request-id: .*|openai-processing-ms: .*)\r\n")
+QUIET_SECONDS = 0.5
+"""After so long without a byte nothing more is expected."""
 IDS = re.compile(rb"\b[0-9A-HJKMNP-TV-Z]{26}\b")
 
 
@@ -131,7 +133,7 @@ async def heard(gateway: Served, request: bytes) -> bytes:
     writer.write(request)
     pieces: list[bytes] = []
     try:
-        while piece := await asyncio.wait_for(reader.read(100_000), 0.25):
+        while piece := await asyncio.wait_for(reader.read(100_000), QUIET_SECONDS):
             pieces.append(piece)
         pieces.append(b"[closed]")
     except TimeoutError:
