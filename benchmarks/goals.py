@@ -1,6 +1,6 @@
 """What the gateway is to reach: ratios to peers of the same run, and a few plain figures.
 
-A must holds on both ways through the gateway; a goal is for the fast lane.
+Must and goal are for the fast lane, which serves by default; the way through Litestar is judged by the must as well.
 """
 
 from __future__ import annotations
