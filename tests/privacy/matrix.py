@@ -314,7 +314,7 @@ class Matrix:
             self._connections() as client,
             client.stream("POST", path, json=body, headers=self.headers()) as response,
         ):
-            lines = response.iter_lines()
+            lines = _lines(response)
             begun = "".join(text for _, text in zip(range(30), _texts(lines), strict=False))
             assert begun
             yield lines
@@ -325,7 +325,16 @@ def texts_of(response: httpx.Response) -> Iterator[str]:
     if response.headers["content-type"] == "application/json":
         yield from _words(response.json())
     else:
-        yield from _texts(iter(response.text.splitlines()))
+        yield from _texts(iter(response.text.split("\n")))
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    """Ended by line feeds alone: httpx also cuts at characters that a model may write, as U+0085 and U+2028."""
+    rest = b""
+    for piece in response.iter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line.decode() for line in lines)
+    yield rest.decode()
 
 
 def _texts(lines: Iterator[str]) -> Iterator[str]:
