@@ -28,9 +28,7 @@ from appliance.store.journal import Journal
 from appliance.store.registry import KeyRecord, RoutingTable
 
 LARGE_BYTES_MIN: Final = 64 * 1024
-"""Bodies from here on take long to work on: one of all bodies a round of the event loop."""
-HUGE_BYTES_MIN: Final = 512 * 1024
-"""Those from here on take milliseconds at each step: one step a round."""
+"""Bodies from here on are worked on in steps of milliseconds, one of all bodies a round of the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +86,14 @@ class Gateway:
         caller = await self.identify(exchange.headers, exchange.source)
         requests.check(exchange, self.body_bytes_max, endpoint.queries)
         body = await exchange.body()
-        large, huge = len(body) > LARGE_BYTES_MIN, len(body) > HUGE_BYTES_MIN
-        if large:
-            await self._turn()
+        await self._turn(body)
         shape.check(body)
-        if huge:
-            await self._turn()
+        await self._turn(body)
         call, content = endpoint.parse(body)
         model = policy.permit(caller, call, self.table)
-        if huge:
-            await self._turn()
+        await self._turn(body)
         for_engine = content.for_engine(policy.cache_salt(caller, call))
-        if huge:
-            await self._turn()
+        await self._turn(body)
         reservation = await self.admission.admit(
             caller, call, model, len(for_engine), self.table, exchange.when_gone
         )
@@ -113,11 +106,12 @@ class Gateway:
         exchange.write(body)
         exchange.end()
 
-    async def _turn(self) -> None:
-        """Before a step that takes long: wait for a round of the loop in which nobody else takes one."""
-        await asyncio.sleep(0)
-        await self._large.acquire()
-        asyncio.get_running_loop().call_soon(self._large.release)
+    async def _turn(self, body: bytes) -> None:
+        """Before a step that takes long with a large body: wait for a round of the loop in which no other takes one."""
+        if len(body) > LARGE_BYTES_MIN:
+            await asyncio.sleep(0)
+            await self._large.acquire()
+            asyncio.get_running_loop().call_soon(self._large.release)
 
     def follow(self, table: RoutingTable) -> None:
         """Go by what the registry says now. A revoked key ends what waits and what runs with it.

@@ -48,7 +48,6 @@ class Relay:
         "_first_ns",
         "_hide_usage",
         "_last_ns",
-        "_loop",
         "_note",
         "_of_choice",
         "_pieces",
@@ -99,8 +98,7 @@ class Relay:
         self._first_ns = self._last_ns = 0
         self._ended = False
         self._told_done = False
-        self._loop = asyncio.get_running_loop()
-        self._settled = self._loop.create_future()
+        self._settled = asyncio.get_running_loop().create_future()
         self._retry_lost = self._retry_refused = False
         self.unheard: Literal["", "lost", "refused"] = ""
         """How the engine failed before it had answered anything, where that is to be tried again."""
@@ -124,7 +122,7 @@ class Relay:
         if self._ended:
             self.unheard = ""  # it was over when its engine failed: there is nothing to try again
         if self.unheard:
-            self._settled = self._loop.create_future()
+            self._settled = asyncio.get_running_loop().create_future()
         else:
             await self.finish()
 

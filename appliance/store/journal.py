@@ -135,13 +135,12 @@ class Journal:
                 counts.completion_tokens,
             )
         length = len(usage)
-        at = HEADER_BYTES + slot * SLOT_BYTES  # as in `_at`: this runs for each event
+        at = self._at(slot)
         buffer = self._map
         place = 1 if buffer[at + 1] == 0 else 0
         start = at + _USAGE_AT[place]
         _LENGTH.pack_into(buffer, start, length)
-        start += 2
-        buffer[start : start + length] = usage
+        buffer[start + 2 : start + 2 + length] = usage
         buffer[at + 1] = place
 
     def close(self, slot: int) -> None:
