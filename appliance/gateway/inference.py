@@ -109,7 +109,8 @@ class Gateway:
     async def _turn(self, body: bytes) -> None:
         """Before a step that takes long with a large body: wait for a round of the loop in which no other takes one."""
         if len(body) > LARGE_BYTES_MIN:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # what came due during the step before is called,
+            await asyncio.sleep(0)  # and the tasks that it woke run
             await self._large.acquire()
             asyncio.get_running_loop().call_soon(self._large.release)
 
