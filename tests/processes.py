@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
+import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -61,6 +63,11 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory of its own that is in use."""
+    return int((PROC / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def listening(processes: Collection[Process]) -> set[tuple[str, int]]:
     """Addresses and ports that one of them listens on (TCP) or has open (UDP)."""
     mine = {file for process in processes for file in process.open_files() if file.startswith("socket:")}
@@ -74,6 +81,14 @@ def await_true(condition: Callable[[], object], seconds: float, what: str) -> No
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.02)
+
+
+async def soon(true: Callable[[], object], seconds: float = 5) -> bool:
+    """Whether it came true in time; for tests on a loop."""
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    return bool(true())
 
 
 _NETWORK = (("tcp", TCP_LISTEN), ("tcp6", TCP_LISTEN), ("udp", UDP_OPEN), ("udp6", UDP_OPEN))

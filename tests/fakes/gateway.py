@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -83,6 +84,10 @@ class GatewayProcess:
         return self.engine_sockets[0]
 
     @property
+    def bearer(self) -> str:
+        return f"Bearer {self.key.plaintext}"
+
+    @property
     def socket(self) -> Path:
         return self.home / "run" / "gateway.sock"
 
@@ -123,6 +128,11 @@ class GatewayProcess:
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0
 
+    async def stop(self, by: signal.Signals, seconds: float = 10) -> int:
+        """End the newest by this signal. Gives its exit code."""
+        self.children[-1].send_signal(by)
+        return await asyncio.to_thread(self.children[-1].wait, seconds)
+
     def close(self) -> None:
         for child in self.children:
             if child.poll() is None:
@@ -134,7 +144,7 @@ class GatewayProcess:
         transport = httpx.AsyncHTTPTransport(
             uds=None if at else str(self.socket), limits=httpx.Limits(max_connections=None)
         )
-        headers = {"authorization": f"Bearer {key or self.key.plaintext}"}
+        headers = {"authorization": f"Bearer {key}" if key else self.bearer}
         return httpx.AsyncClient(
             transport=transport, base_url=at or "http://gateway", headers=headers, timeout=30
         )

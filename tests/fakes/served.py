@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,21 +94,12 @@ async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     await reader.readexactly(2)
 
 
-async def until(true: Callable[[], object], seconds: float = 3) -> bool:
-    """Whether it came true in time."""
-    for _ in range(int(seconds / 0.01)):
-        if true():
-            return True
-        await asyncio.sleep(0.01)
-    return bool(true())
-
-
-def post(body: bytes, path: str = "/v1/chat/completions", *lines: str) -> bytes:
+def post(body: bytes, path: str = "/v1/chat/completions", *lines: str, bearer: str = BEARER) -> bytes:
     """A request as an application would write it; `lines` are further headers."""
     head = [
         f"POST {path} HTTP/1.1",
         "Host: box",
-        f"Authorization: {BEARER}",
+        f"Authorization: {bearer}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         *lines,

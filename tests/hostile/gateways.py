@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import mmap
 import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -18,22 +15,14 @@ from appliance.domain import EngineState
 from appliance.store.registry import EngineRow, Registry
 from tests.fakes.gateway import SPEC, GatewayProcess
 from tests.hostile import watched
-from tests.processes import PROC, descendants
+from tests.processes import PROC, descendants, resident_bytes, soon
 from tests.processes import listening as ports_of
 
-SOON_SECONDS = 5
 NEVER_BANNED = 1_000_000
 """Wrong keys: all that comes here is from one address."""
 TEXT = SPEC.model_copy(update={"endpoints": ("chat", "completions", "responses", "messages", "tokenize")})
 """One engine serves both."""
 POOLING = SPEC.model_copy(update={"name": "p", "endpoints": ("embeddings", "rerank", "score")})
-
-
-async def soon(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SOON_SECONDS
-    while not true() and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
-    return true()
 
 
 @dataclass
@@ -58,7 +47,7 @@ class Target(GatewayProcess):
 
     def rss_bytes(self) -> int:
         """Memory of its own that is in use."""
-        return int((PROC / str(self.pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes(self.pid)
 
     def files(self) -> int:
         return len(list((PROC / str(self.pid) / "fd").iterdir()))

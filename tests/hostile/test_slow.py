@@ -15,7 +15,8 @@ from tests.fakes.engine import ScriptedEngine
 from tests.hostile.attack import attack, sources
 from tests.hostile.cases import BODY, CHAT, GOOD, chunks, coded, request
 from tests.hostile.conftest import BODY_SECONDS_MAX
-from tests.hostile.gateways import Target, WatchedTarget, soon
+from tests.hostile.gateways import Target, WatchedTarget
+from tests.processes import soon
 
 HEAD_SECONDS_MAX = 10.0
 LATE_SECONDS_MAX = 3.0

@@ -7,12 +7,10 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from tests.fakes.engine import ScriptedEngine
 from tests.fakes.gateway import GatewayProcess, chat
-
-CHAT = "/v1/chat/completions"
+from tests.fakes.served import post
 
 
 class Crowd:
@@ -42,9 +40,8 @@ class Crowd:
     ) -> bool:
         """Ask one question, whole or as a stream. Whether it was answered to its end."""
         stream, leaves = dice.random() < 0.5, dice.random()
-        writer.write(
-            self._request(chat(f"nonce={nonce} tokens=4 gap={dice.random() * 0.004}", stream=stream))
-        )
+        body = json.dumps(chat(f"nonce={nonce} tokens=4 gap={dice.random() * 0.004}", stream=stream))
+        writer.write(post(body.encode(), bearer=self._gateway.bearer))
         if leaves < 0.1:
             await asyncio.sleep(dice.random() * 0.01)
             return False
@@ -63,11 +60,6 @@ class Crowd:
         found = re.findall(r"n\d+x", body.decode())
         self.strange += [other for other in found if other != nonce]
         self.strange += [nonce] * (times is not None and len(found) != times)
-
-    def _request(self, body: dict[str, Any]) -> bytes:
-        raw = json.dumps(body).encode()
-        head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self._gateway.key.plaintext}\r\n"
-        return f"{head}content-type: application/json\r\ncontent-length: {len(raw)}\r\n\r\n".encode() + raw
 
 
 async def test_many_requests_at_once_each_get_their_own_answer_and_row(gateway: GatewayProcess) -> None:

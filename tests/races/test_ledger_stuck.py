@@ -6,8 +6,8 @@ import asyncio
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 
 import httpx
 
@@ -39,7 +39,7 @@ async def ask(application: httpx.AsyncClient) -> str:
 async def filled(application: httpx.AsyncClient) -> Counter[str]:
     """What as many as there are places for are told, one after the other, and then half as many again."""
     told = [await ask(application) for _ in range(PLACES)]
-    await asyncio.sleep(0.1)  # rows go to the ledger fifty times a second
+    await asyncio.sleep(0.1)  # rows go to the ledger ten times a second
     told += [await ask(application) for _ in range(OPEN_MAX)]
     return Counter(told)
 
@@ -80,8 +80,7 @@ async def test_rows_that_a_stuck_ledger_did_not_take_outlive_a_kill(gateway: Gat
     async with ScriptedEngine(gateway.engine_socket), gateway.application() as application:
         with locked(gateway):
             told = await filled(application)
-            gateway.children[-1].send_signal(signal.SIGKILL)
-            await asyncio.to_thread(gateway.children[-1].wait, 10)
+            await gateway.stop(signal.SIGKILL)
         gateway.start(open_requests_max=OPEN_MAX)
 
     rows = await asyncio.to_thread(gateway.rows_soon, PLACES)
@@ -91,11 +90,17 @@ async def test_rows_that_a_stuck_ledger_did_not_take_outlive_a_kill(gateway: Gat
     }
 
 
-@contextmanager
-def unwritable(gateway: GatewayProcess) -> Iterator[None]:
-    """The table is gone, as if its pages could not be read, and comes back."""
+@asynccontextmanager
+async def unwritten(gateway: GatewayProcess, application: httpx.AsyncClient) -> AsyncIterator[None]:
+    """Five requests have been answered whose rows can't be written: their table is gone, and comes back at the end.
+
+    It is as if its pages could not be read.
+    """
     with closing(sqlite3.connect(gateway.home / "usage.db", isolation_level=None)) as db:
         db.execute("ALTER TABLE usage RENAME TO away")
+        assert Counter([await ask(application) for _ in range(5)]) == {"whole": 5}
+        while "ledger_write_failed" not in gateway.log_events:
+            await asyncio.sleep(0.02)
         yield
         db.execute("ALTER TABLE away RENAME TO usage")
 
@@ -106,12 +111,10 @@ async def test_a_disk_that_fails_for_a_moment_loses_nothing(
     gateway.start(open_requests_max=OPEN_MAX)
 
     async with ScriptedEngine(gateway.engine_socket):
-        with unwritable(gateway):
-            told = Counter([await ask(application) for _ in range(5)])
-            await failing(gateway)
+        async with unwritten(gateway, application):
+            pass
         rows = await asyncio.to_thread(gateway.rows_soon, 5)
 
-    assert told == {"whole": 5}
     assert len(rows) == 5
     assert gateway.log_events.count("ledger_write_failed") == 1
 
@@ -120,20 +123,12 @@ async def test_a_kill_while_the_disk_fails_loses_nothing(
     gateway: GatewayProcess, application: httpx.AsyncClient
 ) -> None:
     gateway.start(open_requests_max=OPEN_MAX)
+
     async with ScriptedEngine(gateway.engine_socket):
-        with unwritable(gateway):
-            told = Counter([await ask(application) for _ in range(5)])
-            await failing(gateway)
-            gateway.children[-1].send_signal(signal.SIGKILL)
-            await asyncio.to_thread(gateway.children[-1].wait, 10)
+        async with unwritten(gateway, application):
+            await gateway.stop(signal.SIGKILL)
         gateway.start(open_requests_max=OPEN_MAX)
 
     rows = await asyncio.to_thread(gateway.rows_soon, 5)
-    assert told == {"whole": 5}
     assert {(row.token_counts, row.completion_tokens) for row in rows} == {("interrupted", 2)}
     assert len(rows) == 5
-
-
-async def failing(gateway: GatewayProcess) -> None:
-    while "ledger_write_failed" not in gateway.log_events:
-        await asyncio.sleep(0.02)

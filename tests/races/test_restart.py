@@ -15,9 +15,11 @@ import pytest
 
 from tests.fakes.engine import DONE, ScriptedEngine
 from tests.fakes.gateway import GatewayProcess, chat
-from tests.fakes.served import Answer, read_answer
+from tests.fakes.served import Answer, post, read_answer
 
 CHAT = "/v1/chat/completions"
+SECONDS_MAX = 20
+"""For a gateway to end."""
 
 
 @pytest.fixture
@@ -47,21 +49,13 @@ class Crowd:
 
     async def ask(self, prompt: str, *, stream: bool = False) -> Answer:
         body = json.dumps(chat(prompt, stream=stream)).encode()
-        head = (
-            f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-            f"Authorization: Bearer {self.gateway.key.plaintext}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+        request = post(body, CHAT, "Connection: close", bearer=self.gateway.bearer)
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            writer.write(head.encode() + body)
+            writer.write(request)
             return await read_answer(reader)
         finally:
             writer.transport.abort()
-
-
-async def ended(gateway: GatewayProcess) -> int:
-    """Its exit code."""
-    return await asyncio.to_thread(gateway.children[-1].wait, 20)
 
 
 async def test_a_restart_under_load_loses_nobody(gateway: GatewayProcess, listening: socket.socket) -> None:
@@ -76,8 +70,7 @@ async def test_a_restart_under_load_loses_nobody(gateway: GatewayProcess, listen
         callers = [asyncio.create_task(crowd.come()) for _ in range(16)]
         await asyncio.sleep(0.5)
         before = sum(crowd.told.values())
-        gateway.children[-1].send_signal(signal.SIGTERM)
-        code = await ended(gateway)
+        code = await gateway.stop(signal.SIGTERM, SECONDS_MAX)
         between = sum(crowd.told.values())
         await asyncio.to_thread(gateway.start, listening)
         await asyncio.sleep(0.5)
@@ -102,8 +95,7 @@ async def test_who_comes_while_no_gateway_runs_is_answered_by_the_next(
 ) -> None:
     crowd = Crowd(gateway, listening.getsockname()[1])
     gateway.start(listening)
-    gateway.children[-1].send_signal(signal.SIGKILL)
-    await ended(gateway)
+    await gateway.stop(signal.SIGKILL, SECONDS_MAX)
 
     async with ScriptedEngine(gateway.engine_socket):
         waits = [asyncio.create_task(crowd.ask("nonce=N")) for _ in range(20)]
@@ -129,9 +121,8 @@ async def test_who_waits_in_the_queue_of_a_gateway_that_has_to_end_is_told(
             await asyncio.sleep(0.02)
         waits = asyncio.create_task(crowd.ask("nonce=N"))
         await asyncio.sleep(0.3)
-        gateway.children[-1].send_signal(signal.SIGTERM)
+        code = await gateway.stop(signal.SIGTERM, SECONDS_MAX)
         cut, refused = await asyncio.wait_for(asyncio.gather(stream, waits), 10)
-        code = await ended(gateway)
 
     (row,) = gateway.rows()
     assert json.loads(cut.body.rpartition(b"data: ")[2])["error"]["code"] == "shutting_down"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
 
 from tests.fakes import engine as fake
 from tests.fakes.engine import Exchange, ScriptedEngine
 from tests.fakes.gateway import GatewayProcess, chat
+from tests.fakes.served import post
+from tests.processes import resident_bytes
 
 CHAT = "/v1/chat/completions"
 READERS = 50
@@ -37,20 +37,12 @@ class Endless:
             self.sent += 1
 
 
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def reader(gateway: GatewayProcess) -> socket.socket:
     """It has asked for a stream, and reads none of it."""
     body = json.dumps(chat("x", stream=True)).encode()
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {gateway.key.plaintext}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(str(gateway.socket))
-    connection.sendall(head.encode() + body)
+    connection.sendall(post(body, bearer=gateway.bearer))
     return connection
 
 

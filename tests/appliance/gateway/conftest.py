@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import uvloop
 
+from tests.fakes.box import Box
 from tests.fakes.gateway import GatewayProcess
 
 TEST_SECONDS_MAX = 90
@@ -28,6 +29,14 @@ def _loop() -> asyncio.AbstractEventLoop:
 def _give_up(loop: asyncio.AbstractEventLoop) -> None:
     for task in asyncio.all_tasks(loop):
         task.cancel(f"after {TEST_SECONDS_MAX} seconds")
+
+
+@pytest.fixture
+async def box(short_folder: Path) -> AsyncIterator[Box]:
+    """One engine."""
+    box = Box(short_folder)
+    yield box
+    box.close()
 
 
 @pytest.fixture(params=[True, False], ids=["fast lane", "Litestar"])

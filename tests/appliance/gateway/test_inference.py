@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -29,13 +27,6 @@ from tests.fakes.engine import Exchange, ScriptedEngine
 BEARER = f"Bearer {KEY.plaintext}"
 HEAD = scope(authorization=BEARER)
 ENDPOINT = INFERENCE["/v1/chat/completions"]
-
-
-@pytest.fixture
-async def box(short_folder: Path) -> AsyncIterator[Box]:
-    box = Box(short_folder)
-    yield box
-    box.close()
 
 
 async def serve(box: Box, caller: Caller, head: Scope = HEAD, endpoint: Endpoint = ENDPOINT) -> None:

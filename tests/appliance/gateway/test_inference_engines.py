@@ -21,14 +21,6 @@ CANARY = "CANARY5d1f"
 
 
 @pytest.fixture
-async def box(short_folder: Path) -> AsyncIterator[Box]:
-    """One engine."""
-    box = Box(short_folder)
-    yield box
-    box.close()
-
-
-@pytest.fixture
 async def pair(short_folder: Path) -> AsyncIterator[Box]:
     """Two engines."""
     box = Box(short_folder, engines=2)

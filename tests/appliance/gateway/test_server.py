@@ -8,7 +8,7 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from appliance.store.registry import Registry
 from tests.fakes import engine as fake
 from tests.fakes.engine import Exchange, ScriptedEngine
 from tests.fakes.gateway import FAR_MS, GatewayProcess, chat
+from tests.processes import soon
 
 CHAT = "/v1/chat/completions"
 
@@ -30,13 +31,6 @@ CHAT = "/v1/chat/completions"
 async def application(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
     async with gateway.application() as application:
         yield application
-
-
-async def soon(true: Callable[[], bool], seconds: float = 5) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
-    return true()
 
 
 async def exit_code(gateway: GatewayProcess, seconds: float = 10) -> int | None:

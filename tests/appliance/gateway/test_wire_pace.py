@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,10 @@ from appliance.domain import LedgerRow
 from tests.fakes import engine as fake
 from tests.fakes.box import OPEN_MAX, Box, chat
 from tests.fakes.engine import Exchange, ScriptedEngine
-from tests.fakes.served import BEARER, Served, post, read_answer, served, until
+from tests.fakes.served import BEARER, Served, post, read_answer, served
+from tests.processes import soon
 
+SECONDS_MAX = 3
 GOOD = post(chat("nonce=N tokens=2"))
 STREAM = post(chat("x", stream=True))
 EVENT_BYTES = 20_000
@@ -43,13 +44,6 @@ class Endless:
             raise
 
 
-@pytest.fixture
-async def box(short_folder: Path) -> AsyncIterator[Box]:
-    box = Box(short_folder)
-    yield box
-    box.close()
-
-
 @pytest.fixture(params=[True, False], ids=["fast lane", "Litestar"])
 async def gateway(request: pytest.FixtureRequest, box: Box) -> AsyncIterator[Served]:
     times = {
@@ -64,12 +58,12 @@ async def gateway(request: pytest.FixtureRequest, box: Box) -> AsyncIterator[Ser
 
 async def ended(gateway: Served) -> bool:
     """Whether its connection, once it is made, comes to an end."""
-    await until(lambda: gateway.door.open or gateway.box.journal.left_open())
-    return await until(lambda: not gateway.door.open)
+    await soon(lambda: gateway.door.open or gateway.box.journal.left_open(), SECONDS_MAX)
+    return await soon(lambda: not gateway.door.open, SECONDS_MAX)
 
 
 async def rows(box: Box) -> list[LedgerRow]:
-    await until(lambda: not box.gateway.admission.open)
+    await soon(lambda: not box.gateway.admission.open, SECONDS_MAX)
     return await box.rows()
 
 
@@ -164,7 +158,7 @@ async def test_a_short_answer_that_nobody_takes_holds_its_connection_for_so_long
         _, writer = await gateway.connect(receive_bytes=KERNEL_BYTES)
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's can
         writer.write(post(chat("x"), "/v1/chat/completions", "Connection: close"))
-        closing = await until(lambda: gateway.door.open and gateway.wire.transport.is_closing())
+        closing = await soon(lambda: gateway.door.open and gateway.wire.transport.is_closing(), SECONDS_MAX)
         left = gateway.wire.transport.get_write_buffer_size()
         cut = await ended(gateway)
         (row,) = await rows(gateway.box)
@@ -192,7 +186,7 @@ async def test_a_hang_up_in_a_stream_is_charged_and_told_to_the_engine(gateway: 
         await asyncio.sleep(0.05)
         writer.transport.abort()
         await asyncio.wait_for(told.wait(), 1)
-        await until(lambda: not gateway.box.gateway.admission.open)
+        await soon(lambda: not gateway.box.gateway.admission.open, SECONDS_MAX)
         (row,) = await rows(gateway.box)
 
     assert (row.http_status, row.token_counts, row.completion_tokens) == (499, "partial", 3)
@@ -201,7 +195,7 @@ async def test_a_hang_up_in_a_stream_is_charged_and_told_to_the_engine(gateway: 
 async def test_a_hang_up_in_a_body_costs_nothing(gateway: Served) -> None:
     _, writer = await gateway.connect()
     writer.write(GOOD[:-5])
-    await until(lambda: gateway.door.open)
+    await soon(lambda: gateway.door.open, SECONDS_MAX)
     await asyncio.sleep(0.05)
     writer.transport.abort()
     gone = await ended(gateway)
@@ -218,14 +212,14 @@ async def test_a_hang_up_in_the_queue_costs_nothing(gateway: Served) -> None:
     async with ScriptedEngine(box.socket) as engine:
         _, first = await gateway.connect()
         first.write(post(chat("nonce=N then=hang", stream=True)))
-        await until(lambda: engine.exchanges)
+        await soon(lambda: engine.exchanges, SECONDS_MAX)
         _, second = await gateway.connect()
         second.write(GOOD)
-        queued = await until(lambda: box.gateway.admission.waiting() == {"m": 1})
+        queued = await soon(lambda: box.gateway.admission.waiting() == {"m": 1}, SECONDS_MAX)
         second.transport.abort()
-        left = await until(lambda: box.gateway.admission.waiting() == {"m": 0})
+        left = await soon(lambda: box.gateway.admission.waiting() == {"m": 0}, SECONDS_MAX)
         first.transport.abort()
-        await until(lambda: not box.gateway.admission.open)
+        await soon(lambda: not box.gateway.admission.open, SECONDS_MAX)
         found = await rows(box)
 
     assert (queued, left, len(found), len(engine.exchanges)) == (True, True, 1, 1)

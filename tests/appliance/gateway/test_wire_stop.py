@@ -6,22 +6,16 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from tests.fakes.box import Box, chat
 from tests.fakes.engine import ScriptedEngine
-from tests.fakes.served import Served, post, read_answer, served, until
+from tests.fakes.served import Served, post, read_answer, served
+from tests.processes import soon
 
+SECONDS_MAX = 3
 GOOD = post(chat("nonce=N tokens=2"))
-
-
-@pytest.fixture
-async def box(short_folder: Path) -> AsyncIterator[Box]:
-    box = Box(short_folder)
-    yield box
-    box.close()
 
 
 @pytest.fixture(params=[True, False], ids=["fast lane", "Litestar"])
@@ -49,7 +43,7 @@ async def test_an_answer_under_way_when_the_server_stops_is_the_last(
     async with ScriptedEngine(gateway.box.socket) as engine:
         reader, writer = await gateway.connect()
         writer.write(post(chat("nonce=N tokens=3 gap=0.1", stream=stream)))
-        await until(lambda: engine.exchanges)
+        await soon(lambda: engine.exchanges, SECONDS_MAX)
         gateway.wire.shutdown()
         answer = await read_answer(reader)
         writer.close()
@@ -61,7 +55,7 @@ async def test_an_answer_under_way_when_the_server_stops_is_the_last(
 async def test_a_connection_of_the_last_moment_is_still_answered(gateway: Served) -> None:
     async with ScriptedEngine(gateway.box.socket):
         reader, writer = await gateway.connect()
-        await until(lambda: gateway.door.open)
+        await soon(lambda: gateway.door.open, SECONDS_MAX)
         gateway.wire.shutdown()
         writer.write(GOOD)
         answer = await read_answer(reader)
@@ -89,7 +83,7 @@ async def test_a_request_of_the_last_moment_is_still_answered(gateway: Served) -
 async def test_a_connection_that_says_nothing_does_not_hold_up_a_server_that_stops(box: Box) -> None:
     async with served(box, sweep_seconds=0.05, late_seconds_max=0.1) as gateway:
         reader, writer = await gateway.connect()
-        await until(lambda: gateway.door.open)
+        await soon(lambda: gateway.door.open, SECONDS_MAX)
         gateway.wire.shutdown()
         rest = await asyncio.wait_for(reader.read(), 2)
         writer.close()
@@ -117,7 +111,7 @@ async def test_open_connections_are_counted(gateway: Served) -> None:
 async def test_the_servers_own_headers_are_on_every_answer(gateway: Served) -> None:
     async with ScriptedEngine(gateway.box.socket):
         reader, writer = await gateway.connect()
-        await until(lambda: gateway.door.open)
+        await soon(lambda: gateway.door.open, SECONDS_MAX)
         gateway.wire.server_state.default_headers = [(b"date", b"today")]
         writer.write(GOOD)
         first = await read_answer(reader)
